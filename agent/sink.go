@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Sink is one place where a token is published. Deliver and Withdraw of one
+// Sink are never called at the same time; different sinks are independent.
+type Sink interface {
+	// ID names the sink in status, logs and metrics and is stable over
+	// reloads: "file /run/renewd/tokens/x".
+	ID() string
+
+	// Deliver makes p what readers see and returns when that is durable. It is
+	// called again with the same Publication when the sink may have drifted; it
+	// then writes only what differs. An error keeps the old publication whole;
+	// the keeper retries with backoff.
+	Deliver(ctx context.Context, p *Publication) error
+
+	// Withdraw tells the sink that the token is no longer to be published, and
+	// why; the sink's own settings decide what that means.
+	Withdraw(ctx context.Context, why WithdrawReason) error
+}
+
+// WithdrawReason says why a token is withdrawn from a sink.
+type WithdrawReason int
+
+const (
+	WithdrawRemoved WithdrawReason = iota // the token or the sink left the config
+	WithdrawExpired                       // the token expired and no newer one is there
+	WithdrawStopped                       // the agent stops
+)
+
+// Publication is one published state of a token: the value and its clocks, as
+// this machine's wall clock tells them. It is immutable and shared.
+type Publication struct {
+	Name       string
+	Token      Secret
+	Type       string            // "Bearer"
+	Extra      map[string]string // nil where the source extracts none
+	Generation uint64
+	Revision   uint64
+
+	IssuedAt         time.Time // when the request that brought it was sent
+	ExpiresAt        time.Time // access expiry
+	SessionExpiresAt time.Time // session hard limit; zero: none known
+
+	// Expires is ExpiresAt on the boot clock: what validity is judged by.
+	Expires time.Duration
+	Life    time.Duration // the life this value had when it was issued
+
+	Presentation *Presentation
+
+	laid atomic.Pointer[[]byte]
+}
+
+// Remaining is how long the token is still accepted, seen from now; 0 or less
+// when it has expired.
+func (p *Publication) Remaining(now Instant) time.Duration { return p.Expires - now.Boot }
+
+// Header gives the HTTP header's name and value that present the token.
+func (p *Publication) Header() (name, value string) {
+	pr := p.Presentation
+	if pr == nil {
+		return "Authorization", "Bearer " + p.Token.Reveal()
+	}
+	name = pr.Header
+	if name == "" {
+		name = "Authorization"
+	}
+	if pr.Value == nil {
+		return name, "Bearer " + p.Token.Reveal()
+	}
+	return name, pr.Value(p.Token.Reveal(), p.Extra)
+}
+
+// Laid returns what lay made of this Publication the first time it was asked:
+// an answer laid out once and sent many times. All callers must pass the same
+// layout.
+func (p *Publication) Laid(lay func(*Publication) []byte) []byte {
+	if b := p.laid.Load(); b != nil {
+		return *b
+	}
+	b := lay(p)
+	p.laid.Store(&b)
+	return b
+}

@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"time"
+)
+
+// Step is one thing a source can do.
+type Step string
+
+const (
+	StepLogin   Step = "login"
+	StepRefresh Step = "refresh" // also a declared `extend`, which brings no new value
+	StepLogout  Step = "logout"
+)
+
+// Source obtains one token. A Source is called by one goroutine at a time for
+// login and refresh; a logout of an older session may run beside them. It keeps
+// no session of its own: what it needs comes in the Session and goes out in the
+// Grant. Nothing is sent before Attempt.Send, so the keeper can ask the ledger
+// first and write down what is about to be tried.
+type Source interface {
+	// Traits says what the keeper must know of this source; it is constant for
+	// the life of the Source.
+	Traits() *Traits
+
+	// Prepare resolves secrets and builds the request of a step. It sends
+	// nothing over the network. It returns ErrPassedOver for a refresh that
+	// cannot be made; an *Error with Unsent set for a secret that cannot be
+	// read (Misconfigured) or a login that needs a person (NeedsHuman).
+	Prepare(ctx context.Context, step Step, s Session) (*Attempt, error)
+}
+
+// Attempt is one prepared request (or one prepared exchange of several).
+type Attempt struct {
+	Credential Credential // what the vendor would count this try against; for StepLogin
+
+	// Spends says that sending consumes a rotating refresh token: intent is
+	// made durable before Send.
+	Spends bool
+
+	// Send performs the step. The context bounds it; it is not cancelled by a
+	// reload, a stop or a caller that went away. Errors are *Error.
+	Send func(ctx context.Context) (*Grant, error)
+}
+
+// Credential names what a vendor locks: the origin, the principal there and the
+// secret it proves itself with. Digest is a SHA-256 of the secret material; the
+// keeper keys it before it is written anywhere.
+type Credential struct {
+	Origin    string // scheme://host:port, or a local name such as "exec"
+	Principal string
+	Digest    [32]byte
+}
+
+// Session is what a refresh or a logout works from.
+type Session struct {
+	Token        Secret
+	RefreshToken Secret
+	Extra        map[string]string
+	Valid        bool // the token has not expired by our reckoning
+}
+
+// Grant is what a step brought. Zero fields mean "not said": what was known
+// before stays.
+type Grant struct {
+	Sent  Instant // when the request was sent: lives count from here
+	Token Secret  // unset: the step only moved clocks (extend)
+	Type  string  // token type for consumers, usually "Bearer"
+	Extra map[string]string
+
+	// Life is the access token's remaining life counted from Sent, already the
+	// smallest of what is known (see Life). It must be above zero where Token
+	// is set.
+	Life time.Duration
+	// IatLife says that Life rests on the token's own iat alone: a server that
+	// hands out a cached token must not move the expiry.
+	IatLife bool
+
+	RefreshToken Secret        // unset: the old one stays
+	RefreshIdle  time.Duration // refresh token's idle expiry, from Sent
+	RefreshLife  time.Duration // refresh token's absolute expiry, from Sent
+	SessionLife  time.Duration // session's end as the server told it, from Sent
+
+	Skew    time.Duration // server's clock less ours, where HasSkew
+	HasSkew bool
+	Note    string // something an admin should know, for status ("scope was reduced"); no secrets
+}
+
+// Traits is what the keeper must know of a source.
+type Traits struct {
+	Type        string   // "commander", "http", "exec": label in metrics and status
+	Fingerprint string   // of type, url, principal, grant and scopes: another one is another session
+	Hosts       []string // host:port that requests go to, for budgets; empty for local sources
+	CanRefresh  bool
+	NeedsPerson bool // a login cannot be done without a person
+	CanLogout   bool
+
+	OverlapNone bool // a refresh kills the old token at once
+	Rotates     bool // a refresh spends its refresh token
+	ReuseSafe   bool // presenting a spent refresh token again is known not to be punished
+
+	Session  SessionLimits
+	Rejected RejectedPolicy
+	Limits   HostLimits    // hard limits that the source brings for its hosts
+	Life     time.Duration // expected life where it is declared (lifetime.max or default), else 0
+
+	Presentation *Presentation
+}
+
+// SessionLimits are the ends a session has by declaration.
+type SessionLimits struct {
+	MaxAge       time.Duration // from the sending of the login; 0: none
+	MaxRefreshes int           // 0: none
+	Idle         time.Duration // since the last renewal; 0: none
+}
+
+// RejectedPolicy says how a refused secret is treated; zero values mean the
+// documented defaults (2 tries for a secret that has worked, a probe each 35 min).
+type RejectedPolicy struct {
+	Tries int
+	Probe time.Duration
+}
+
+// HostLimits bound what is sent to one host. Zero values mean: the default.
+type HostLimits struct {
+	Concurrency int           // requests at once
+	Requests    int           // requests in any window of Per
+	Per         time.Duration // window of Requests
+}
+
+// Presentation says how a token is presented to its API.
+type Presentation struct {
+	Header string // "Authorization"
+	// Value builds the header's value; nil means "Bearer " + token.
+	Value func(token string, extra map[string]string) string
+}
