@@ -3,6 +3,7 @@ package http
 import (
 	"renewd/agent"
 	"renewd/agent/secret"
+	"renewd/agent/source/spec"
 	"renewd/agent/source/wire"
 )
 
@@ -34,7 +35,7 @@ type Program struct {
 // Bind makes one token's Source of a Program: values are its inputs, over the
 // keys set beside them (nil: none). Paths in problems are relative to the
 // mapping that `type` stands in.
-func (p *Program) Bind(values map[string]any, over *Overrides, env *Env) (*Source, []Problem) {
+func (p *Program) Bind(values map[string]spec.Value, over *Overrides, env *Env) (*Source, []Problem) {
 	return nil, nil
 }
 

@@ -7,7 +7,6 @@
 package http
 
 import (
-	"renewd/agent/secret"
 	"renewd/agent/source/spec"
 	"renewd/agent/source/wire"
 )
@@ -28,6 +27,17 @@ type Spec struct {
 	Errors   []Rule           `yaml:"errors"`
 
 	Overrides `yaml:",inline"`
+
+	// Values are the other keys beside these: what inputs are given. A preset's
+	// file has none.
+	Values map[string]spec.Value `yaml:",rest"`
+}
+
+// Use is what may stand beside `type: PRESET`.
+type Use struct {
+	Overrides `yaml:",inline"`
+
+	Values map[string]spec.Value `yaml:",rest"` // the preset's inputs
 }
 
 // Overrides are the keys that a token may also set beside a preset's inputs:
@@ -185,9 +195,3 @@ type Present struct {
 	Header string `yaml:"header"`
 	Value  string `yaml:"value"` // expression over token and extra.X
 }
-
-// InputValues are what a token gives beside `type`: for each name a scalar, a
-// list, or a secret.Ref (see spec.Value).
-type InputValues map[string]any
-
-var _ = secret.Ref{}

@@ -9,6 +9,7 @@
 //   - A struct with a field tagged `yaml:",else"` is decoded as itself where the
 //     node is a mapping of its own keys only, and otherwise whole into that field.
 //   - A field tagged `yaml:",inline"` has its keys beside the others.
+//   - A map field tagged `yaml:",rest"` takes the keys that no other field has.
 //   - A pointer is optional; a Path is made absolute, relative to its file.
 package spec
 
