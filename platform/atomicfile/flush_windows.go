@@ -1,0 +1,3 @@
+package atomicfile
+
+type flusher struct{}

@@ -1,0 +1,299 @@
+//go:build unix
+
+package atomicfile
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Put makes path hold data with the given access and returns when that is
+// durable. What is already so is not written again. On error the old content is
+// whole; only where the directory's fsync failed are readers shown the new one,
+// and a later Put makes up for it.
+func (w *Writer) Put(path string, data []byte, a Access) (Outcome, error) {
+	who, err := a.resolve(path)
+	if err != nil {
+		return Unchanged, err
+	}
+	d, err := w.open(filepath.Dir(path))
+	if err != nil {
+		return Unchanged, err
+	}
+	defer d.close()
+	d.slots <- struct{}{}
+	defer func() { <-d.slots }()
+
+	name := filepath.Base(path)
+	out, err := d.compare(name, data, who)
+	if err != nil {
+		return Unchanged, err
+	}
+	switch out {
+	case Unchanged:
+		if d.group.dirty() {
+			err = d.fail("fsync directory of", name, d.fsync(), a)
+		}
+		return out, err
+	case Repaired:
+		err = d.repair(name, who)
+		if err == nil || !errors.Is(err, unix.EPERM) {
+			return out, d.fail("set the owner and mode of", name, err, a)
+		}
+		out = Replaced // someone else owns the file: a new one will be ours
+	}
+	return out, d.replace(name, data, a, who)
+}
+
+// Compare says what Put would do, without doing it.
+func (w *Writer) Compare(path string, data []byte, a Access) (Outcome, error) {
+	who, err := a.resolve(path)
+	if err != nil {
+		return Unchanged, err
+	}
+	d, err := w.open(filepath.Dir(path))
+	if err != nil {
+		return Unchanged, err
+	}
+	defer d.close()
+	return d.compare(filepath.Base(path), data, who)
+}
+
+// Remove deletes path if ours says so of its content, and reports whether it
+// did. A file that is not there is no error.
+func (w *Writer) Remove(path string, ours func(content []byte) bool) (bool, error) {
+	d, err := w.open(filepath.Dir(path))
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer d.close()
+	name := filepath.Base(path)
+	content, st, err := d.read(name)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, d.fail("read", name, err, Access{})
+	}
+	var now unix.Stat_t
+	if !ours(content) || unix.Fstatat(d.fd(), name, &now, unix.AT_SYMLINK_NOFOLLOW) != nil || now.Ino != st.Ino {
+		return false, nil
+	}
+	if err := unix.Unlinkat(d.fd(), name, 0); err != nil {
+		return false, d.fail("remove", name, err, Access{})
+	}
+	d.group.changed.Add(1)
+	return true, d.fail("fsync directory of", name, d.fsync(), Access{})
+}
+
+// compare judges the target as it is. A target that cannot be read differs.
+func (d *dir) compare(name string, data []byte, who owner) (Outcome, error) {
+	content, st, err := d.read(name)
+	switch {
+	case err == nil && bytes.Equal(content, data):
+		if who.matches(st) {
+			return Unchanged, nil
+		}
+		return Repaired, nil
+	case err == nil:
+		return Replaced, nil
+	case errors.Is(err, unix.ENOENT):
+		return Created, nil
+	case errors.Is(err, unix.EACCES):
+		return Replaced, nil
+	}
+	return Unchanged, d.fail("look at", name, err, Access{})
+}
+
+// read returns a plain file's content, nil where it is too large to be ours.
+// O_NONBLOCK keeps a FIFO that was put there from blocking the open.
+func (d *dir) read(name string) ([]byte, *unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, nil, err
+	}
+	if err := plain(&st); err != nil {
+		return nil, nil, err
+	}
+	fd, err := openat(d.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, nil, err
+	}
+	if err := plain(&st); err != nil {
+		return nil, nil, err
+	}
+	if st.Size > maxSize {
+		return nil, &st, nil
+	}
+	content, err := readAll(fd, int(st.Size))
+	return content, &st, err
+}
+
+// readAll reads a file that was size bytes long; one read in the common case.
+func readAll(fd, size int) ([]byte, error) {
+	buf := make([]byte, size+1) // one more, to see that it has grown
+	n := 0
+	for n < len(buf) {
+		got, err := unix.Read(fd, buf[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if got == 0 || n+got == size {
+			return buf[:n+got], nil
+		}
+		n += got
+	}
+	return nil, nil // it grows while we read: not ours
+}
+
+// repair sets owner and mode of the file in place.
+func (d *dir) repair(name string, who owner) error {
+	fd, err := openat(d.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if err := plain(&st); err != nil {
+		return err
+	}
+	if err := d.own(f, who); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// own sets owner, then mode: chown(2) may clear mode bits.
+func (d *dir) own(f *os.File, who owner) error {
+	if err := d.w.at("chown"); err != nil {
+		return err
+	}
+	if who.uid >= 0 || who.gid >= 0 {
+		if err := unix.Fchown(int(f.Fd()), who.uid, who.gid); err != nil {
+			return &chownError{err}
+		}
+	}
+	if err := d.w.at("chmod"); err != nil {
+		return err
+	}
+	return unix.Fchmod(int(f.Fd()), uint32(who.mode))
+}
+
+// replace writes a new file and renames it over name.
+func (d *dir) replace(name string, data []byte, a Access, who owner) error {
+	f, temp, err := d.create()
+	if err != nil {
+		return d.fail("create a file beside", name, err, a)
+	}
+	defer f.Close() // holds the lock that keeps sweepers away until the rename
+	if err = d.fill(f, data, who); err == nil {
+		if err = d.w.at("rename"); err == nil {
+			err = unix.Renameat(d.fd(), temp, d.fd(), name)
+		}
+	}
+	if err != nil {
+		_ = unix.Unlinkat(d.fd(), temp, 0)
+		return d.fail("write", name, err, a)
+	}
+	d.group.changed.Add(1)
+	return d.fail("fsync directory of", name, d.fsync(), a)
+}
+
+// fill gives the new file its access before its content.
+func (d *dir) fill(f *os.File, data []byte, who owner) error {
+	if err := d.own(f, who); err != nil {
+		return err
+	}
+	if err := d.w.at("write"); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := d.w.at("fsync"); err != nil {
+		return err
+	}
+	return d.files.flush(f)
+}
+
+// create makes a new temporary file, locked so that no sweeper takes it for one
+// that a crash left.
+func (d *dir) create() (*os.File, string, error) {
+	if err := d.w.at("create"); err != nil {
+		return nil, "", err
+	}
+	for {
+		temp := tempPrefix + rand.Text() + tempSuffix
+		fd, err := openat(d.fd(), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		f := os.NewFile(uintptr(fd), temp)
+		var st unix.Stat_t
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK && unix.Fstat(fd, &st) == nil && st.Nlink == 1 {
+			return f, temp, nil // a filesystem without locks is used without
+		}
+		_ = f.Close() // a sweeper was between our open and our lock; it removes the file
+	}
+}
+
+// sweepTemps removes the temporary files that no live writer holds. What cannot
+// be swept harms nobody but the disk, so there is no error.
+func (d *dir) sweepTemps() {
+	fd, err := openat(d.fd(), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	list := os.NewFile(uintptr(fd), d.path)
+	defer list.Close()
+	names, err := list.Readdirnames(-1)
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		if isTemp(name) {
+			d.sweepOne(name)
+		}
+	}
+}
+
+func (d *dir) sweepOne(name string) {
+	fd, err := openat(d.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || plain(&st) != nil {
+		return
+	}
+	if me := os.Geteuid(); me != 0 && st.Uid != uint32(me) { // root may have given the file away already
+		return
+	}
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != unix.EWOULDBLOCK {
+		_ = unix.Unlinkat(d.fd(), name, 0)
+	}
+}
