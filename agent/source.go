@@ -58,7 +58,8 @@ type Session struct {
 	Token        Secret
 	RefreshToken Secret
 	Extra        map[string]string
-	Valid        bool // the token has not expired by our reckoning
+	Valid        bool   // the token has not expired by our reckoning
+	Seed         string // what Grant.Seed said when the session began
 }
 
 // Grant is what a step brought. Zero fields mean "not said": what was known
@@ -77,6 +78,11 @@ type Grant struct {
 	// hands out a cached token must not move the expiry.
 	IatLife bool
 
+	// Seed marks what the session grew from, where that is a refresh token of
+	// the config (a hash of it, never the value): a source that finds another
+	// one there starts from it anew.
+	Seed string
+
 	RefreshToken Secret        // unset: the old one stays
 	RefreshIdle  time.Duration // refresh token's idle expiry, from Sent
 	RefreshLife  time.Duration // refresh token's absolute expiry, from Sent
@@ -94,6 +100,7 @@ type Traits struct {
 	Hosts       []string // host:port that requests go to, for budgets; empty for local sources
 	CanRefresh  bool
 	NeedsPerson bool // a login cannot be done without a person
+	SelfStart   bool // a refresh needs no login first: the config brings the first refresh token
 	CanLogout   bool
 
 	OverlapNone bool // a refresh kills the old token at once

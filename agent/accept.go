@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"context"
+	"time"
+)
+
+// errUnmoved is a renewal that brought nothing: the same token with the same
+// expiry.
+var errUnmoved = &Error{Kind: Transient, Detail: "the server returned the same token and moved no clock"}
+
+// mostLife bounds what is believed of a life; a Duration holds 292 years.
+const mostLife = 100 * 365 * 24 * time.Hour
+
+// accept makes what a step brought the token's new record: durable first, then
+// visible, then delivered.
+func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) error {
+	now := k.a.now()
+	k.mu.Lock()
+	if k.removed || k.spec.Source != src {
+		// A reload gave this token another source meanwhile: what came belongs
+		// to the old one. The new source renews by itself.
+		k.mu.Unlock()
+		return nil
+	}
+	k.answered = now.Boot
+	old := k.rec
+	next, err := k.merge(step, src.Traits(), g, now)
+	if err != nil {
+		k.rec.spending = false
+		k.mu.Unlock()
+		return err
+	}
+	owed := k.oweLogout(step, src, &old, next, now)
+	k.rec = *next
+	overlapNone := src.Traits().OverlapNone && !src.Traits().Rotates && next.refreshToken.IsZero()
+	if overlapNone {
+		// The server has killed the old token already: readers wait for nothing
+		// but the rename.
+		k.publish(now)
+	}
+	k.mu.Unlock()
+
+	err = k.save(ctx, owed...)
+	k.mu.Lock()
+	k.settled(step, now)
+	if err != nil {
+		k.unsaved, k.saveAfter = true, k.a.now().Boot+saveRetry
+		k.a.stateFailed(err)
+	}
+	if !overlapNone {
+		k.publish(now)
+	}
+	k.mu.Unlock()
+	k.a.logRenewed(k.name, step, next, k.a.now())
+	return nil
+}
+
+// merge computes the record that g leads to. k.mu is held.
+func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, error) {
+	r := k.rec
+	r.spending = false
+	r.fingerprint = t.Fingerprint
+	same := g.Token.IsZero() || g.Token.Equal(r.token)
+	if !g.Token.IsZero() {
+		if why := errToken(g.Token.Reveal()); why != "" {
+			return nil, &Error{Kind: Misconfigured, Step: step, Detail: why}
+		}
+	}
+	sent := g.Sent.Boot
+	r.takeSession(step, g, same, t.Session)
+	if life := min(g.Life, mostLife); life > 0 {
+		r.life, r.expiry = life, sent+life
+	} else if !same {
+		return nil, &Error{Kind: Misconfigured, Step: step, Detail: "the token had already expired when it came", Hint: "compare this machine's clock with the server's"}
+	}
+	if end := r.hardEnd(t.Session); end != 0 && r.expiry > end {
+		r.expiry = end
+		if r.expiry <= now.Boot {
+			return nil, &Error{Kind: SessionOver, Step: step, Detail: "the session's hard limit has passed"}
+		}
+	}
+	if same {
+		old := k.rec.expiry
+		if g.IatLife && r.expiry > old {
+			r.expiry = old // a cached token: its iat says nothing new
+		}
+		if r.expiry-old < 500*time.Millisecond {
+			if step == StepRefresh {
+				k.rec.refreshToken, k.rec.refreshEnd, k.rec.idleEnd = r.refreshToken, r.refreshEnd, r.idleEnd
+			}
+			return nil, errUnmoved
+		}
+	} else {
+		r.generation++
+		r.token = g.Token
+		r.jitter = time.Duration(k.a.random() * k.spec.Renew.jitter() * float64(r.expiry-sent))
+	}
+	r.issued = sent
+	r.life = r.expiry - sent
+	r.revision++
+	if g.Type != "" {
+		r.typ = g.Type
+	}
+	r.note = g.Note
+	return &r, nil
+}
+
+// takeSession moves the session's own clocks. Only what came replaces what was.
+func (r *record) takeSession(step Step, g *Grant, same bool, lim SessionLimits) {
+	sent := g.Sent.Boot
+	if step == StepLogin {
+		if !same || r.loginSent == 0 {
+			r.loginSent = sent // a cached token belongs to the session it was cached from
+		}
+		r.refreshes, r.refreshToken, r.extra = 0, g.RefreshToken, g.Extra
+		r.sessionEnd, r.refreshEnd, r.idleEnd = 0, 0, 0
+	} else {
+		r.refreshes++
+		if r.loginSent == 0 || g.Seed != "" && g.Seed != r.seed {
+			r.loginSent, r.refreshes = sent, 0
+		}
+		if !g.RefreshToken.IsZero() {
+			if !g.RefreshToken.Equal(r.refreshToken) {
+				r.refreshEnd, r.idleEnd = 0, 0 // clocks of the one before
+			}
+			r.refreshToken = g.RefreshToken
+		}
+		if len(g.Extra) > 0 {
+			merged := make(map[string]string, len(r.extra)+len(g.Extra))
+			for k, v := range r.extra {
+				merged[k] = v
+			}
+			for k, v := range g.Extra {
+				merged[k] = v
+			}
+			r.extra = merged
+		}
+	}
+	if g.Seed != "" {
+		r.seed = g.Seed
+	}
+	set := func(at *time.Duration, d time.Duration) {
+		if d > 0 {
+			*at = sent + min(d, mostLife)
+		}
+	}
+	set(&r.sessionEnd, g.SessionLife)
+	set(&r.refreshEnd, g.RefreshLife)
+	set(&r.idleEnd, g.RefreshIdle)
+	set(&r.idleEnd, lim.Idle)
+}
+
+// hardEnd is the session's hard limit on the boot clock, 0 for none.
+func (r *record) hardEnd(lim SessionLimits) time.Duration {
+	end := r.sessionEnd
+	if lim.MaxAge > 0 && r.loginSent != 0 && (end == 0 || r.loginSent+lim.MaxAge < end) {
+		end = r.loginSent + lim.MaxAge
+	}
+	return end
+}
+
+// settled clears what a success ends. k.mu is held.
+func (k *keeper) settled(step Step, now Instant) {
+	before := k.state(now)
+	k.lane(step).clear()
+	if step == StepLogin {
+		k.refresh.clear()
+		k.over, k.preferLogin = false, false
+	}
+	k.unmoved, k.ambiguous, k.retryUntil = 0, 0, 0
+	k.suspect, k.lapsed = false, false
+	k.unsaved = false
+	if k.refused != k.rec.generation-1 {
+		k.refusedRow = 0 // the one before this was not refused
+	}
+	if before != k.state(now) {
+		k.a.emit(EventState, k.name, k.rec.generation, k.rec.revision, k.state(now))
+	}
+}
+
+// intend makes durable that a request is about to spend the refresh token.
+func (k *keeper) intend(ctx context.Context, at *Attempt) error {
+	if !at.Spends {
+		return nil
+	}
+	k.mu.Lock()
+	must := !k.valid(k.a.now()) || k.rec.expiry-k.a.now().Boot < k.lead()/4
+	unsaved := k.unsaved
+	k.rec.spending = true
+	k.mu.Unlock()
+	err := k.save(ctx)
+	if err == nil {
+		return nil
+	}
+	k.a.stateFailed(err)
+	if must {
+		return nil
+	}
+	k.mu.Lock()
+	k.rec.spending = false
+	k.unsaved = unsaved
+	k.mu.Unlock()
+	return err
+}
+
+// save makes the record durable, together with other changes.
+func (k *keeper) save(ctx context.Context, more ...Change) error {
+	k.mu.Lock()
+	value, err := k.rec.encode(k.a.now(), k.a.bootID)
+	k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return k.a.save(ctx, append(more, Change{BucketTokens, k.name, value})...)
+}
+
+// saveAgain retries a save that failed; the token is out already.
+func (k *keeper) saveAgain(ctx context.Context) {
+	err := k.save(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.saveAfter = k.a.now().Boot + saveRetry
+	k.unsaved = err != nil
+	if err != nil {
+		k.a.stateFailed(err)
+	}
+}

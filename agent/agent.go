@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	longestSleep = 30 * time.Second // a sleep that a suspended machine may prolong
+	stepNoticed  = 5 * time.Second  // a wall clock that moved more than this has stepped
+	resumeGap    = 10 * time.Second // a sleep that took so much longer was a suspend
+)
+
+// Options configure an Agent. Store, Clock and Log are required.
+type Options struct {
+	Store  Store
+	Clock  Clock
+	BootID string // of the machine's boot: tells whether saved boot-clock readings still hold
+	Log    *slog.Logger
+	Hosts  map[string]HostLimits // by host:port; from the config, they win over what sources bring
+	Random func() float64        // uniform in [0, 1); nil: math/rand/v2
+}
+
+// Spec is one token as the config declares it.
+type Spec struct {
+	Name   string
+	Source Source
+	Sinks  []Sink
+	Renew  Renew
+	Access *Access // who may read it on the socket, beside the managers
+}
+
+// Access lists who may read a token. It is resolved to numbers by who reads the
+// config; it is never changed after Apply.
+type Access struct {
+	UIDs, GIDs []uint32
+	SIDs       []string // Windows
+}
+
+// Agent holds all keepers and the loop that wakes them.
+type Agent struct {
+	store  Store
+	clock  Clock
+	bootID string
+	log    *slog.Logger
+	rnd    func() float64
+	ledger *ledger
+	limits *limiter
+
+	lasting context.Context // of work that nothing cancels
+	work    sync.WaitGroup
+	wakeup  chan struct{}
+	events  events
+
+	keepers atomic.Pointer[map[string]*keeper] // replaced whole at Apply
+
+	mu    sync.Mutex
+	queue dueQueue
+
+	applying sync.Mutex
+	logoutMu sync.Mutex
+	logouts  []*owedLogout
+
+	last     Instant // of the loop's latest look
+	stats    stats
+	skews    sync.Map // host -> time.Duration
+	stateMu  sync.Mutex
+	stateErr error
+}
+
+// New opens the ledger and the owed logouts of the store. Tokens come with Apply.
+func New(o Options) (*Agent, error) {
+	a := &Agent{store: o.Store, clock: o.Clock, bootID: o.BootID, log: o.Log, rnd: o.Random,
+		limits: newLimiter(o.Hosts), lasting: context.Background(), wakeup: make(chan struct{}, 1)}
+	if a.rnd == nil {
+		a.rnd = rand.Float64
+	}
+	a.keepers.Store(&map[string]*keeper{})
+	a.last = a.now()
+	var err error
+	if a.ledger, err = openLedger(o.Store, a.last, o.BootID); err != nil {
+		return nil, fmt.Errorf("open the ledger: %w", err)
+	}
+	if err := a.loadLogouts(a.last); err != nil {
+		return nil, fmt.Errorf("open the owed logouts: %w", err)
+	}
+	return a, nil
+}
+
+func (a *Agent) now() Instant    { return a.clock() }
+func (a *Agent) random() float64 { return a.rnd() }
+
+// Run wakes keepers until ctx ends, then waits for what was sent and for
+// deliveries under way. It never logs out and never withdraws by itself.
+func (a *Agent) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			a.work.Wait()
+			return nil
+		case <-a.wakeup:
+		case <-timer.C:
+		}
+		timer.Reset(a.look(ctx))
+	}
+}
+
+// look turns every keeper that is due and returns how long to sleep.
+func (a *Agent) look(ctx context.Context) time.Duration {
+	now := a.now()
+	a.noticeJumps(now)
+	for ctx.Err() == nil {
+		k := a.pop(now.Boot)
+		if k == nil {
+			break
+		}
+		if next := k.turn(now); next != forever {
+			a.push(k, next)
+		}
+	}
+	next := min(a.limits.ready(now.Boot, (*keeper).admitted), a.endSessions(now))
+	a.mu.Lock()
+	if len(a.queue) > 0 {
+		next = min(next, a.queue[0].due)
+	}
+	a.mu.Unlock()
+	a.last = a.now()
+	return max(0, min(longestSleep, next-a.last.Boot))
+}
+
+// noticeJumps re-evaluates everything after a suspend or a step of the wall
+// clock. Deadlines need no change: they stand on a clock that does not step.
+func (a *Agent) noticeJumps(now Instant) {
+	passed := now.Boot - a.last.Boot
+	step := now.Wall.Sub(a.last.Wall) - passed
+	a.last.Wall = a.last.Wall.Add(passed)
+	if step > stepNoticed || step < -stepNoticed {
+		a.last.Wall = now.Wall
+		a.log.Warn(MsgClockStepped, KeySkew, step.Round(time.Second))
+		for _, k := range *a.keepers.Load() {
+			k.rewrite(now)
+		}
+	}
+	if passed > longestSleep+resumeGap {
+		a.log.Info(MsgResumed, "asleep", passed.Round(time.Second))
+		for _, k := range *a.keepers.Load() {
+			k.spread(now)
+		}
+	}
+}
+
+// rewrite publishes the same value again, its times by the wall clock as it
+// reads now.
+func (k *keeper) rewrite(now Instant) {
+	k.mu.Lock()
+	if k.valid(now) && !k.removed {
+		k.rec.revision++
+		k.unsaved, k.saveAfter = true, 0
+		k.publish(now)
+	}
+	k.mu.Unlock()
+	k.a.push(k, 0)
+}
+
+// spread draws when to start what fell due while the machine slept, over half
+// the lead, so that all machines of a site do not call at once when the lid
+// opens.
+func (k *keeper) spread(now Instant) {
+	k.mu.Lock()
+	if left := k.rec.expiry - now.Boot; k.valid(now) {
+		k.retryUntil = now.Boot + time.Duration(k.a.random()*float64(min(k.lead(), left)/2))
+	}
+	k.mu.Unlock()
+	k.a.push(k, 0)
+}
+
+// push puts k in the queue for at, or brings it forward.
+func (a *Agent) push(k *keeper, at time.Duration) {
+	a.mu.Lock()
+	switch {
+	case k.slot < 0:
+		k.due = at
+		heap.Push(&a.queue, k)
+	case at < k.due:
+		k.due = at
+		heap.Fix(&a.queue, k.slot)
+	}
+	first := a.queue[0] == k
+	a.mu.Unlock()
+	if first {
+		a.poke()
+	}
+}
+
+func (a *Agent) poke() {
+	select {
+	case a.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// pop takes the next keeper that is due.
+func (a *Agent) pop(now time.Duration) *keeper {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.queue) == 0 || a.queue[0].due > now {
+		return nil
+	}
+	return heap.Pop(&a.queue).(*keeper)
+}
+
+// dueQueue is a heap of keepers by the time they are to be looked at.
+type dueQueue []*keeper
+
+func (q dueQueue) Len() int           { return len(q) }
+func (q dueQueue) Less(i, j int) bool { return q[i].due < q[j].due }
+func (q dueQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].slot, q[j].slot = i, j
+}
+func (q *dueQueue) Push(x any) {
+	k := x.(*keeper)
+	k.slot = len(*q)
+	*q = append(*q, k)
+}
+func (q *dueQueue) Pop() any {
+	old := *q
+	n := len(old) - 1
+	k := old[n]
+	old[n] = nil
+	*q = old[:n]
+	k.slot = -1
+	return k
+}
+
+// save writes changes and keeps what the state's health is.
+func (a *Agent) save(ctx context.Context, changes ...Change) error {
+	err := a.store.Save(ctx, changes...)
+	a.stateMu.Lock()
+	mended := err == nil && a.stateErr != nil
+	if mended {
+		a.stateErr = nil
+	}
+	a.stateMu.Unlock()
+	if mended {
+		a.log.Info(MsgStateSaved)
+	}
+	return err
+}
+
+// stateFailed says once that the state cannot be written.
+func (a *Agent) stateFailed(err error) {
+	a.stateMu.Lock()
+	first := a.stateErr == nil
+	a.stateErr = err
+	a.stateMu.Unlock()
+	if first {
+		a.log.Error(MsgStateFailed, KeyError, err)
+	}
+}
+
+// StateError is why the state cannot be written, nil while it can.
+func (a *Agent) StateError() error {
+	a.stateMu.Lock()
+	defer a.stateMu.Unlock()
+	return a.stateErr
+}

@@ -1,0 +1,211 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+)
+
+// Apply makes specs the agent's tokens. A token whose resolved source is another
+// one logs in again and stays published until it has; all else is taken over in
+// place, generations and timers kept. A token that is gone is withdrawn from its
+// sinks. Apply returns when new tokens that are valid in the state are published.
+func (a *Agent) Apply(specs []*Spec, hosts map[string]HostLimits) error {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	a.limits.configure(hosts)
+	old := *a.keepers.Load()
+	next := make(map[string]*keeper, len(specs))
+	fresh := map[string]*keeper{}
+	now := a.now()
+	for _, s := range specs {
+		k := old[s.Name]
+		if k == nil {
+			k = &keeper{a: a, name: s.Name, spec: s, slot: -1}
+			k.access.Store(s.Access)
+			k.setSinks(s.Sinks)
+			fresh[s.Name] = k
+		}
+		next[s.Name] = k
+	}
+	if err := a.restore(fresh, now); err != nil {
+		return err
+	}
+	a.keepers.Store(&next)
+	for _, s := range specs {
+		if k := next[s.Name]; fresh[s.Name] == nil {
+			k.take(s, now)
+		} else {
+			a.push(k, 0)
+		}
+	}
+	for name, k := range old {
+		if next[name] == nil {
+			a.remove(k)
+		}
+	}
+	return nil
+}
+
+// restore gives new keepers what the state knows of them. What is still valid
+// is published at once; of another source only the numbers are kept.
+func (a *Agent) restore(fresh map[string]*keeper, now Instant) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	return a.store.Load(BucketTokens, func(name string, value []byte) error {
+		k := fresh[name]
+		if k == nil {
+			return nil
+		}
+		r, suspect, err := decodeRecord(value, now, a.bootID)
+		if err != nil {
+			return err
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.restore(r, suspect, now)
+		return nil
+	})
+}
+
+func (k *keeper) restore(r record, suspect bool, now Instant) {
+	if r.fingerprint != k.spec.Source.Traits().Fingerprint {
+		k.rec = record{generation: r.generation, revision: r.revision}
+		return
+	}
+	r.fingerprint = k.spec.Source.Traits().Fingerprint // share the string
+	k.rec, k.suspect = r, suspect
+	if r.spending {
+		// A crash cut off a request that spent the refresh token.
+		k.rec.spending = false
+		if k.ambiguous++; !k.spec.Source.Traits().ReuseSafe {
+			k.rec.refreshToken = Secret{}
+			k.over = true
+			if k.spec.Source.Traits().NeedsPerson {
+				k.loginUnlessPerson(now, "a crash cut off a refresh that spends its token")
+			}
+		}
+	}
+	if end := r.hardEnd(k.spec.Source.Traits().Session); end != 0 && k.rec.expiry > end {
+		k.rec.expiry = end
+	}
+	if k.rec.has() && k.rec.expiry > now.Boot && !suspect {
+		k.publish(now)
+		k.a.log.Info(MsgRestored, KeyToken, k.name, KeyGeneration, r.generation, KeyExpires, now.At(k.rec.expiry).UTC())
+	}
+}
+
+// take moves a running keeper to a new spec.
+func (k *keeper) take(s *Spec, now Instant) {
+	k.mu.Lock()
+	old := k.spec.Source.Traits()
+	another := old.Fingerprint != s.Source.Traits().Fingerprint
+	k.spec = s
+	k.access.Store(s.Access)
+	gone := k.setSinks(s.Sinks)
+	k.login.notBefore, k.refresh.notBefore = 0, 0 // a changed config ends what waited for one
+	switch {
+	case another:
+		// The old value stays published as it is until the new source brings
+		// one; view sees by the fingerprint that it is due at once.
+		k.login.clear()
+		k.refresh.clear()
+		k.over, k.preferLogin = false, false
+		k.rec.refreshToken, k.rec.loginSent = Secret{}, 0
+		for _, d := range k.sinks {
+			d.owed = d.owed || k.valid(now)
+		}
+	case k.valid(now):
+		k.rec.revision++
+		k.unsaved, k.saveAfter = true, 0
+		k.publish(now)
+	}
+	k.retire(gone)
+	k.mu.Unlock()
+	k.a.push(k, 0)
+}
+
+// setSinks replaces the sinks, keeping what is known of those that stay; it
+// returns those that are gone. The new sink objects win: their settings may have
+// changed. k.mu is held.
+func (k *keeper) setSinks(sinks []Sink) (gone []*delivery) {
+	old := map[string]*delivery{}
+	for _, d := range k.sinks {
+		old[d.sink.ID()] = d
+	}
+	next := make([]*delivery, 0, len(sinks))
+	for _, s := range sinks {
+		d := old[s.ID()]
+		delete(old, s.ID())
+		if d == nil {
+			d = &delivery{}
+		}
+		d.sink, d.owed = s, true // its settings may have changed
+		next = append(next, d)
+	}
+	for _, d := range old {
+		gone = append(gone, d)
+	}
+	k.sinks = next
+	return gone
+}
+
+// remove ends a keeper whose token left the config. Its numbers stay in the
+// state, so that a token of that name never goes back to an old generation.
+func (a *Agent) remove(k *keeper) {
+	k.mu.Lock()
+	k.removed = true
+	k.retire(k.sinks)
+	tomb := stored{Generation: k.rec.generation, Revision: k.rec.revision, Saved: a.now().Wall}
+	k.wake()
+	k.mu.Unlock()
+	a.limits.forget(k)
+	if value, err := json.Marshal(tomb); err == nil {
+		if err := a.save(a.lasting, Change{BucketTokens, k.name, value}); err != nil {
+			a.stateFailed(err)
+		}
+	}
+}
+
+// retire withdraws sinks that left the config, after what they are busy with.
+// k.mu is held.
+func (k *keeper) retire(gone []*delivery) {
+	for _, d := range gone {
+		d.gone = true
+		if !d.busy {
+			k.deliver(d)
+		}
+	}
+}
+
+// Stopped tells every sink that the agent stops; call it after Run returned.
+func (a *Agent) Stopped(ctx context.Context) {
+	for _, k := range *a.keepers.Load() {
+		k.mu.Lock()
+		sinks := slices.Clone(k.sinks)
+		k.mu.Unlock()
+		for _, d := range sinks {
+			if err := d.sink.Withdraw(ctx, WithdrawStopped); err != nil {
+				a.log.Error(MsgSinkFailed, KeyToken, k.name, KeySink, d.sink.ID(), KeyError, err)
+			}
+		}
+	}
+}
+
+// Names lists the tokens in order.
+func (a *Agent) Names() []string { return slices.Sorted(maps.Keys(*a.keepers.Load())) }
+
+// sourceOf finds the source of a name if it is still the one that fingerprint
+// names.
+func (a *Agent) sourceOf(name, fingerprint string) Source {
+	k := (*a.keepers.Load())[name]
+	if k == nil {
+		return nil
+	}
+	if src := k.source(); src.Traits().Fingerprint == fingerprint {
+		return src
+	}
+	return nil
+}

@@ -1,0 +1,413 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	attemptTimeout = 30 * time.Second
+	saveRetry      = 5 * time.Second
+)
+
+// keeper is one token's life. Read turn, renew, attempt and after: that is all
+// of it. The agent's loop calls turn whenever something may be due; a renewal
+// runs on a goroutine of its own, at most one at a time.
+type keeper struct {
+	a    *Agent
+	name string
+	due  time.Duration // in the agent's queue; guarded by Agent.mu
+	slot int           // index in the queue, -1 when it is not there
+
+	current atomic.Pointer[Publication]
+	access  atomic.Pointer[Access]
+	reads   [readResults]atomic.Uint32
+
+	mu       sync.Mutex
+	spec     *Spec
+	rec      record
+	sinks    []*delivery
+	changed  chan struct{} // closed at the next change; nil while nobody waits
+	renewing bool
+	queued   queueState
+	removed  bool
+
+	suspect     bool // the clocks of rec cannot be believed: renew before it is called valid
+	lapsed      bool // the expiry was noticed
+	unsaved     bool // the last record is not in the store yet
+	saveAfter   time.Duration
+	sent        time.Duration // when the last renewal was sent
+	answered    time.Duration // when the last answer was whole
+	retryUntil  time.Duration // resumed machine: do not start before this
+	over        bool          // the session is over: only a login helps
+	preferLogin bool          // its tokens are refused one after another: log in if that can be done
+	asked       asked
+	refused     uint64 // the latest generation that an API refused
+	refusedRow  int    // generations refused in a row
+	unmoved     int    // renewals in a row that moved no clock
+	ambiguous   int    // requests in a row that spent the refresh token and got no answer
+	login       lane
+	refresh     lane
+	announced   time.Duration // the last announcement that a person is needed was for this time
+	callers     map[callerKey]*callerBudget
+	counts      [len(countedKinds)]uint32
+}
+
+// lane is one of the two ways to the next token, with what holds it back.
+type lane struct {
+	notBefore time.Duration
+	since     time.Duration // failing since
+	failures  int
+	account   bool // waits for another token's login on the same account
+	problem   *Problem
+}
+
+func (l *lane) clear() { *l = lane{} }
+
+type queueState int8
+
+const (
+	notQueued queueState = iota
+	queuedScheduled
+	queuedAsked
+)
+
+// asked remembers who wants a renewal now.
+type asked struct {
+	wanted    bool
+	scheduled bool // by the agent itself: not counted as a caller's
+	seq       int
+}
+
+// turn looks at everything that may be due, starts what is, and returns when to
+// look again. It does no I/O.
+func (k *keeper) turn(now Instant) (next time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.removed {
+		return forever
+	}
+	next = min(forever, k.noticeExpiry(now), k.announce(now), k.deliverOwed(now))
+	if k.renewing {
+		return next
+	}
+	if k.unsaved && k.saveAfter <= now.Boot {
+		k.start(func(ctx context.Context) { k.saveAgain(ctx) })
+		return next
+	}
+	if k.unsaved {
+		next = min(next, k.saveAfter)
+	}
+	step, at := decide(k.view(now))
+	at = max(at, k.retryUntil)
+	if at > now.Boot {
+		return min(next, at)
+	}
+	callers := k.asked.wanted && !k.asked.scheduled && k.byScheduleLater(now)
+	if k.queued == queuedScheduled || k.queued == queuedAsked && callers {
+		return next
+	}
+	if k.queued == queuedAsked {
+		k.a.limits.forget(k)
+	}
+	if !k.a.limits.take(k, k.spec.Source.Traits(), now.Boot, k.rec.expiry, callers) {
+		k.queued = queuedScheduled
+		if callers {
+			k.queued = queuedAsked
+		}
+		return next
+	}
+	k.startRenewal(step)
+	return next
+}
+
+// admitted is called by the limiter when k's request may be sent.
+func (k *keeper) admitted() {
+	now := k.a.now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.removed || k.renewing {
+		k.a.limits.release(k.spec.Source.Traits())
+		return
+	}
+	step, _ := decide(k.view(now))
+	k.startRenewal(step)
+}
+
+func (k *keeper) startRenewal(step Step) {
+	k.queued = notQueued
+	traits := k.spec.Source.Traits()
+	k.start(func(ctx context.Context) {
+		defer k.a.limits.release(traits)
+		k.renew(ctx, step)
+	})
+}
+
+// start runs the one background work of this keeper; k.mu is held.
+func (k *keeper) start(work func(context.Context)) {
+	k.renewing = true
+	k.a.work.Add(1)
+	go func() {
+		defer k.a.work.Done()
+		work(k.a.lasting)
+		k.mu.Lock()
+		k.renewing = false
+		k.wake()
+		k.mu.Unlock()
+		k.a.push(k, 0)
+	}()
+}
+
+// renew is one renewal: a step and, where its failure calls for it, the next in
+// the same breath.
+func (k *keeper) renew(ctx context.Context, step Step) {
+	began := k.a.now()
+	k.mu.Lock()
+	want := k.asked
+	byCaller := want.wanted && !want.scheduled
+	k.mu.Unlock()
+	defer k.answerAsked(want)
+	tried := map[Step]int{}
+	for step != "" && tried[step] < 2 {
+		if tried[StepLogin]+tried[StepRefresh] > 0 {
+			if at := k.a.limits.again(k.source().Traits(), k.a.now().Boot, byCaller); at != 0 {
+				k.postpone(step, at)
+				return
+			}
+		}
+		tried[step]++
+		step = k.after(step, k.attempt(ctx, step, byCaller))
+	}
+	k.a.observe(k.a.now().Boot - began.Boot)
+}
+
+// answerAsked forgets a wish once a renewal has come of it, unless that only
+// waits for the account or the wish was repeated meanwhile.
+func (k *keeper) answerAsked(want asked) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.asked.seq == want.seq && !k.login.account {
+		k.asked.wanted = false
+	}
+}
+
+// attempt makes one step and books what came of it. A nil error means that the
+// new token is durable and published.
+func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
+	now := k.a.now()
+	src, s := k.session(now)
+	at, err := src.Prepare(ctx, step, s)
+	if err != nil {
+		return err
+	}
+	if step == StepRefresh {
+		if t := k.a.ledger.waits(now, at.Credential); t != 0 {
+			return &gated{until: t, kind: Throttled, why: "the server asked to wait"}
+		}
+		if err := k.intend(ctx, at); err != nil {
+			return err
+		}
+		g, err := k.send(ctx, step, at)
+		if err != nil {
+			if e := asError(step, err); e.Kind == Throttled {
+				_ = k.a.ledger.throttle(ctx, k.a.now(), at.Credential, e)
+			}
+			return err
+		}
+		return k.accept(ctx, step, src, g)
+	}
+	plan := k.loginPlan(now, src.Traits(), byCaller)
+	v, err := k.a.ledger.begin(ctx, now, at.Credential, plan)
+	switch {
+	case !v.ok && err != nil:
+		return err
+	case !v.ok:
+		return &gated{v.until, v.kind, v.why, v.hint}
+	}
+	g, err := k.send(ctx, step, at)
+	var failed *Error
+	if err != nil {
+		failed = asError(step, err)
+	}
+	if berr := k.a.ledger.book(ctx, k.a.now(), at.Credential, plan, failed); berr != nil {
+		k.a.stateFailed(berr)
+	}
+	if err != nil {
+		return err
+	}
+	return k.accept(ctx, step, src, g)
+}
+
+// send performs a prepared request. Neither a stop nor a reload cancels it.
+func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	k.mu.Lock()
+	k.sent = k.a.now().Boot
+	k.mu.Unlock()
+	g, err := at.Send(ctx)
+	if err == nil && g.HasSkew {
+		k.a.noteSkew(k.source().Traits(), g.Skew)
+	}
+	if err == nil && step == StepLogin && g.Token.IsZero() {
+		err = &Error{Kind: Misconfigured, Step: step, Detail: "the answer held no token"}
+	}
+	return g, err
+}
+
+// gated is a step that was not sent because something holds it back.
+type gated struct {
+	until time.Duration
+	kind  Kind
+	why   string
+	hint  string
+}
+
+func (g *gated) Error() string { return string(g.kind) + ": " + g.why }
+
+// after is the one switch over what can come of a step: it books the failure on
+// its lane and says which step follows at once, if any.
+func (k *keeper) after(step Step, err error) (next Step) {
+	now := k.a.now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.lane(step)
+	if err == nil {
+		k.count(countOK)
+		return ""
+	}
+	if g, ok := errors.AsType[*gated](err); ok {
+		k.hold(l, step, now, g)
+		return k.fallBack(step, now)
+	}
+	if errors.Is(err, errStore) {
+		k.fail(l, now, &Error{Kind: Transient, Step: step, Detail: "the state cannot be written; nothing was sent", Hint: "see the state's error in `renewd status`", Unsent: true})
+		l.notBefore = now.Boot + Backoff(l.failures, k.lead(), k.a.random())
+		return ""
+	}
+	if errors.Is(err, ErrPassedOver) {
+		l.clear()
+		k.over = true
+		return k.loginUnlessPerson(now, "the session cannot be refreshed any more")
+	}
+	e := asError(step, err)
+	k.count(e.Kind)
+	k.fail(l, now, e)
+	lead, valid := k.lead(), k.valid(now)
+	backoff := Backoff(l.failures, lead, k.a.random())
+	switch e.Kind {
+	case SessionOver:
+		if step == StepLogin {
+			l.notBefore = now.Boot + misconfiguredWait(l.failures, lead, valid, k.a.random())
+			return ""
+		}
+		k.rec.refreshToken = Secret{} // the one that was refused: one renewal at a time
+		k.over = true
+		return k.loginUnlessPerson(now, e.Detail)
+	case Throttled:
+		l.notBefore = now.Boot + max(backoff, min(e.Wait, longestWait))
+		return ""
+	case Ambiguous:
+		k.ambiguous++
+		if k.spec.Source.Traits().ReuseSafe && k.ambiguous == 1 {
+			return step
+		}
+		k.rec.refreshToken = Secret{}
+		k.over = true
+		return k.loginUnlessPerson(now, e.Detail)
+	case Rejected, Locked:
+		if step == StepRefresh {
+			k.over = true
+			return k.loginUnlessPerson(now, e.Detail)
+		}
+		// The ledger has booked it and says at the next try how long to wait.
+		l.notBefore = now.Boot + max(backoff, k.minInterval())
+		return k.fallBack(step, now)
+	case NeedsHuman:
+		l.notBefore = forever
+		return k.fallBack(step, now)
+	case Misconfigured, ClockOff:
+		l.notBefore = now.Boot + backoff
+		if step == StepLogin {
+			l.notBefore = now.Boot + misconfiguredWait(l.failures, lead, valid, k.a.random())
+		} else if k.hopeless(now) {
+			return StepLogin
+		}
+		return k.fallBack(step, now)
+	default: // Transient
+		l.notBefore = now.Boot + backoff
+		if err == errUnmoved {
+			k.unmoved++
+			l.notBefore = now.Boot + Unmoved(k.unmoved, lead, k.minInterval())
+		}
+		if step == StepRefresh && k.hopeless(now) {
+			return StepLogin
+		}
+		return k.fallBack(step, now)
+	}
+}
+
+// hopeless says that refreshing has failed long enough to log in instead.
+func (k *keeper) hopeless(now Instant) bool {
+	if k.spec.Source.Traits().NeedsPerson {
+		return false
+	}
+	return k.refresh.since != 0 && now.Boot-k.refresh.since >= k.lead()/2 || now.Boot >= k.rec.expiry
+}
+
+func (k *keeper) loginUnlessPerson(now Instant, why string) Step {
+	if !k.spec.Source.Traits().NeedsPerson {
+		return StepLogin
+	}
+	k.fail(&k.login, now, &Error{Kind: NeedsHuman, Step: StepLogin, Detail: why, Hint: "run: renewd login " + k.name})
+	k.login.notBefore = forever
+	return ""
+}
+
+// fallBack refreshes what is left of a session whose login did not come about.
+func (k *keeper) fallBack(failed Step, now Instant) Step {
+	if failed != StepLogin {
+		return ""
+	}
+	if step, at := decide(k.view(now)); step == StepRefresh && at <= now.Boot {
+		return StepRefresh
+	}
+	return ""
+}
+
+// hold books that a step may not be sent before a time.
+func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
+	l.notBefore = g.until
+	if g.until == forever {
+		l.account = true // the login under way wakes us when it is done
+		return
+	}
+	if l.since == 0 {
+		l.since = now.Boot
+	}
+	p := &Problem{Step: step, Kind: g.kind, Detail: g.why, Hint: g.hint, Since: now.Wall, Until: now.At(g.until)}
+	if old := l.problem; old != nil && old.Kind == g.kind {
+		// The refusal itself says more than that it is waited out.
+		p.Detail, p.Since, p.Count = old.Detail, old.Since, old.Count
+		if old.Hint != "" {
+			p.Hint = old.Hint
+		}
+	}
+	k.setProblem(l, p)
+}
+
+// fail books one failure on a lane.
+func (k *keeper) fail(l *lane, now Instant, e *Error) {
+	l.failures++
+	if l.since == 0 {
+		l.since = now.Boot
+	}
+	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, Count: l.failures}
+	if old := l.problem; old != nil && old.Kind == e.Kind {
+		p.Since = old.Since
+	}
+	k.setProblem(l, p)
+}

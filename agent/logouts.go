@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// owedLogout is a session to be ended at its server. It survives restarts.
+type owedLogout struct {
+	name        string
+	fingerprint string
+	generation  uint64
+	session     Session
+	at          time.Duration
+	tries       int
+}
+
+const logoutTries = 5
+
+type storedLogout struct {
+	Name         string            `json:"name"`
+	Fingerprint  string            `json:"fingerprint"`
+	Generation   uint64            `json:"generation"`
+	Token        string            `json:"token"`
+	RefreshToken []byte            `json:"refresh_token,omitempty"`
+	Extra        map[string]string `json:"extra,omitempty"`
+	Seed         string            `json:"seed,omitempty"`
+	At           Mark              `json:"at"`
+}
+
+func (o *owedLogout) key() string { return fmt.Sprintf("%s/%d", o.name, o.generation) }
+
+// owe queues a logout and returns the change that makes it durable.
+func (a *Agent) owe(o *owedLogout, now Instant) []Change {
+	value, err := json.Marshal(storedLogout{o.name, o.fingerprint, o.generation, o.session.Token.Reveal(),
+		[]byte(o.session.RefreshToken.Reveal()), o.session.Extra, o.session.Seed, now.mark(o.at, a.bootID)})
+	if err != nil {
+		return nil
+	}
+	a.logoutMu.Lock()
+	a.logouts = append(a.logouts, o)
+	a.logoutMu.Unlock()
+	return []Change{{BucketLogouts, o.key(), value}}
+}
+
+func (a *Agent) loadLogouts(now Instant) error {
+	return a.store.Load(BucketLogouts, func(_ string, value []byte) error {
+		var s storedLogout
+		if err := json.Unmarshal(value, &s); err != nil {
+			return fmt.Errorf("decode an owed logout: %w", err)
+		}
+		a.logouts = append(a.logouts, &owedLogout{name: s.Name, fingerprint: s.Fingerprint, generation: s.Generation, at: s.At.boot(now, a.bootID),
+			session: Session{Token: NewSecret(s.Token), RefreshToken: NewSecret(string(s.RefreshToken)), Extra: s.Extra, Seed: s.Seed}})
+		return nil
+	})
+}
+
+// endSessions starts the logouts that are due and returns when the next one is.
+func (a *Agent) endSessions(now Instant) time.Duration {
+	a.logoutMu.Lock()
+	defer a.logoutMu.Unlock()
+	next, rest := forever, a.logouts[:0]
+	for _, o := range a.logouts {
+		if o.at > now.Boot {
+			next = min(next, o.at)
+			rest = append(rest, o)
+			continue
+		}
+		a.work.Add(1)
+		go func() {
+			defer a.work.Done()
+			a.endSession(a.lasting, o)
+		}()
+	}
+	clear(a.logouts[len(rest):])
+	a.logouts = rest
+	return next
+}
+
+// endSession logs out once. What cannot be ended is left to die by itself.
+func (a *Agent) endSession(ctx context.Context, o *owedLogout) {
+	src := a.sourceOf(o.name, o.fingerprint)
+	err := error(nil)
+	if src != nil {
+		err = logout(ctx, src, o.session)
+	}
+	if err != nil {
+		e := asError(StepLogout, err)
+		o.tries++
+		if o.tries < logoutTries && (e.Kind == Transient || e.Kind == Throttled) {
+			now := a.now()
+			o.at = now.Boot + max(e.Wait, Backoff(o.tries+3, 8*time.Minute, a.random()))
+			a.logoutMu.Lock()
+			a.logouts = append(a.logouts, o)
+			a.logoutMu.Unlock()
+			a.poke()
+			return
+		}
+		a.log.Warn(MsgLogoutFailed, KeyToken, o.name, KeyKind, e.Kind, KeyError, e.Detail)
+	} else if src != nil {
+		a.log.Info(MsgLoggedOut, KeyToken, o.name, KeyGeneration, o.generation)
+	}
+	if err := a.save(ctx, Change{Bucket: BucketLogouts, Key: o.key()}); err != nil {
+		a.stateFailed(err)
+	}
+}
+
+func logout(ctx context.Context, src Source, s Session) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	at, err := src.Prepare(ctx, StepLogout, s)
+	if err != nil {
+		return err
+	}
+	_, err = at.Send(ctx)
+	return err
+}

@@ -1,0 +1,284 @@
+package agent
+
+import (
+	"time"
+)
+
+// State says in one word how a token is. Whether its value is still accepted is
+// said beside it (Status.Valid): a held token may well be valid.
+type State string
+
+const (
+	StateValid      State = "valid"       // accepted, and all is well
+	StateDegraded   State = "degraded"    // accepted, but its renewal or a sink fails
+	StatePending    State = "pending"     // no value yet; the first is on its way
+	StateExpired    State = "expired"     // not accepted any more, or never obtained
+	StateHeld       State = "held"        // its secret was refused and is not tried again yet
+	StateLocked     State = "locked"      // the vendor has locked the account for a while
+	StateNeedsHuman State = "needs_human" // a person has to sign in
+)
+
+var states = []State{StateValid, StateDegraded, StatePending, StateExpired, StateHeld, StateLocked, StateNeedsHuman}
+
+// States lists every State.
+func States() []State { return append([]State(nil), states...) }
+
+// Problem is why a renewal does not come about and what to do about it.
+type Problem struct {
+	Step   Step      `json:"step,omitempty"`
+	Kind   Kind      `json:"kind"`
+	Detail string    `json:"detail"`
+	Hint   string    `json:"hint,omitempty"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"` // held back until then
+	Count  int       `json:"count,omitempty"`
+}
+
+// state is the State at now; k.mu is held.
+func (k *keeper) state(now Instant) State {
+	if p := k.login.problem; p != nil {
+		switch p.Kind {
+		case Rejected:
+			return StateHeld
+		case Locked:
+			return StateLocked
+		case NeedsHuman:
+			return StateNeedsHuman
+		}
+	}
+	valid := k.valid(now)
+	troubled := k.login.problem != nil || k.refresh.problem != nil
+	for _, d := range k.sinks {
+		troubled = troubled || d.err != nil
+	}
+	switch {
+	case valid && (troubled || k.unsaved):
+		return StateDegraded
+	case valid:
+		return StateValid
+	case k.current.Load() == nil && !troubled:
+		return StatePending
+	default:
+		return StateExpired
+	}
+}
+
+// setProblem puts a problem on a lane, and says it once when it is a new one.
+// k.mu is held.
+func (k *keeper) setProblem(l *lane, p *Problem) {
+	before := k.state(k.a.now())
+	old := l.problem
+	l.problem = p
+	if old == nil || old.Kind != p.Kind || old.Detail != p.Detail {
+		k.a.logProblem(k.name, p)
+	}
+	if after := k.state(k.a.now()); after != before || old == nil || old.Kind != p.Kind {
+		k.a.emit(EventState, k.name, k.rec.generation, k.rec.revision, after)
+		k.wake()
+	}
+}
+
+func (k *keeper) lane(step Step) *lane {
+	if step == StepLogin {
+		return &k.login
+	}
+	return &k.refresh
+}
+
+// valid says whether the published token is still accepted; k.mu is held.
+func (k *keeper) valid(now Instant) bool {
+	p := k.current.Load()
+	return p != nil && p.Expires > now.Boot
+}
+
+// lifeOf is the life that schedules reckon with: the last known, else the
+// declared one, else none.
+func (k *keeper) lifeOf() time.Duration {
+	if k.rec.life > 0 {
+		return k.rec.life
+	}
+	return k.spec.Source.Traits().Life
+}
+
+// lead is the effective lead; where no life is known yet it counts as 60 s.
+func (k *keeper) lead() time.Duration {
+	life := k.lifeOf()
+	if life == 0 {
+		return time.Minute
+	}
+	lead, _ := Lead(life, k.spec.Renew.Before)
+	return lead
+}
+
+func (k *keeper) minInterval() time.Duration { return k.spec.Renew.minInterval() }
+
+func (k *keeper) source() Source {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.spec.Source
+}
+
+// session is what a step works from, with the source that it belongs to.
+func (k *keeper) session(now Instant) (Source, Session) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := &k.rec
+	return k.spec.Source, Session{
+		Token: r.token, RefreshToken: r.refreshToken, Extra: r.extra, Seed: r.seed,
+		Valid: r.has() && r.expiry > now.Boot,
+	}
+}
+
+// view gathers what decide looks at; k.mu is held.
+func (k *keeper) view(now Instant) view {
+	r, t := &k.rec, k.spec.Source.Traits()
+	left := -1
+	if n := t.Session.MaxRefreshes; n > 0 {
+		left = max(0, n-r.refreshes)
+	}
+	return view{
+		now: now.Boot, has: r.has() && !k.suspect,
+		issued: r.issued, expires: r.expiry, life: k.lifeOf(), lead: k.lead(), jitter: r.jitter,
+		minGap: k.minInterval(), sent: k.sent,
+		refreshable: t.CanRefresh && (r.loginSent != 0 || t.SelfStart),
+		hardEnd:     r.hardEnd(t.Session), refreshEnd: r.refreshEnd, idleEnd: r.idleEnd, left: left,
+		needsPerson: t.NeedsPerson, over: k.over, preferLogin: k.preferLogin, asked: k.asked.wanted || k.moved(),
+		login:   laneView{k.login.notBefore, k.login.since},
+		refresh: laneView{k.refresh.notBefore, k.refresh.since},
+	}
+}
+
+// moved says that the published value came from another source than the config
+// names now. k.mu is held.
+func (k *keeper) moved() bool {
+	return k.rec.has() && k.rec.fingerprint != k.spec.Source.Traits().Fingerprint
+}
+
+// ask wishes for a renewal now. k.mu is held.
+func (k *keeper) ask(scheduled bool) {
+	k.asked = asked{wanted: true, scheduled: scheduled, seq: k.asked.seq + 1}
+}
+
+// byScheduleLater says that the schedule alone would not renew now: what is due
+// was asked for by a caller.
+func (k *keeper) byScheduleLater(now Instant) bool {
+	v := k.view(now)
+	v.asked = k.moved()
+	_, at := decide(v)
+	return at > now.Boot
+}
+
+// loginPlan is what the ledger needs to know of the login to come.
+func (k *keeper) loginPlan(now Instant, t *Traits, byCaller bool) loginPlan {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := loginPlan{k: k, policy: t.Rejected, lead: k.lead(), asked: byCaller}
+	p.must = !k.valid(now) || k.rec.expiry-now.Boot < k.lead()/4
+	if life := k.lifeOf(); !t.CanRefresh && life > 0 {
+		if every := life - k.lead(); every > 0 {
+			p.perMin = int(time.Minute/every) + 1
+		}
+	}
+	return p
+}
+
+// postpone puts a step off until its host's window lets it go.
+func (k *keeper) postpone(step Step, at time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lane(step).notBefore = at
+}
+
+// ways in which the world pokes a keeper
+type poke int8
+
+const (
+	pokeSecret  poke = iota // a watched secret changed
+	pokeAccount             // the account is free for the next login
+	pokeDrift               // a sink's target was touched by someone else
+	pokeSource              // what the source reads has changed (file source)
+	pokeSignIn              // a manager asks for a login
+)
+
+// poke lets the keeper look again at what it waits for.
+func (k *keeper) poke(p poke) {
+	k.mu.Lock()
+	switch p {
+	case pokeSecret:
+		k.login.notBefore, k.refresh.notBefore = 0, 0
+		if k.spec.Source.Traits().SelfStart {
+			k.over = false
+		}
+	case pokeAccount:
+		if k.login.account {
+			k.login.account, k.login.notBefore = false, 0
+		}
+	case pokeDrift:
+		for _, d := range k.sinks {
+			d.owed = d.owed || k.valid(k.a.now())
+		}
+	case pokeSource:
+		k.ask(true)
+		k.login.notBefore = 0
+	case pokeSignIn:
+		k.ask(false)
+		k.preferLogin = true
+		k.login.notBefore = 0
+	}
+	k.mu.Unlock()
+	k.a.push(k, 0)
+}
+
+// announcements are how long before a person is needed that is said.
+var announcements = [...]time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour}
+
+// personNeeded is when a person has to sign in again, 0 when none has to or the
+// time is not known. k.mu is held.
+func (k *keeper) personNeeded(now Instant) time.Duration {
+	if !k.spec.Source.Traits().NeedsPerson {
+		return 0
+	}
+	v := k.view(now)
+	if end := v.sessionEnd(); end != forever {
+		return end
+	}
+	return 0
+}
+
+// announce says ahead of time that a person will be needed, and returns when to
+// say it again. k.mu is held.
+func (k *keeper) announce(now Instant) time.Duration {
+	end := k.personNeeded(now)
+	if end == 0 || end <= now.Boot {
+		return forever
+	}
+	next, latest := forever, time.Duration(0)
+	quarter := (end - k.rec.loginSent) / 4
+	for _, ahead := range append(announcements[:], quarter) {
+		at := end - ahead
+		switch {
+		case at <= k.rec.loginSent:
+		case at <= now.Boot:
+			latest = max(latest, at)
+		default:
+			next = min(next, at)
+		}
+	}
+	if latest > k.announced {
+		k.announced = latest
+		k.a.log.Warn(MsgPersonNeeded, KeyToken, k.name, KeyAt, now.At(end), KeyHint, "run: renewd login "+k.name)
+	}
+	return next
+}
+
+// oweLogout notes that the session of old is to be ended once its readers have
+// moved on, and returns the change that makes this durable. k.mu is held.
+func (k *keeper) oweLogout(step Step, src Source, old, next *record, now Instant) []Change {
+	if step != StepLogin || !src.Traits().CanLogout || !old.has() || old.fingerprint != next.fingerprint || old.token.Equal(next.token) {
+		return nil
+	}
+	at := min(now.Boot+k.lead(), old.expiry-time.Minute)
+	o := &owedLogout{name: k.name, at: max(at, now.Boot), fingerprint: old.fingerprint, generation: old.generation,
+		session: Session{Token: old.token, RefreshToken: old.refreshToken, Extra: old.extra, Seed: old.seed}}
+	return k.a.owe(o, now)
+}
