@@ -167,6 +167,10 @@ func (k *keeper) settled(step Step, now Instant) {
 	if step == StepLogin {
 		k.refresh.clear()
 		k.over, k.preferLogin = false, false
+	} else if p := k.login.problem; p != nil && (p.Kind == Transient || p.Kind == Throttled || p.Kind == Misconfigured) {
+		if v := k.view(now); !v.wantsLogin(now.Boot) {
+			k.login.clear() // it was only wanted because refreshing failed
+		}
 	}
 	k.unmoved, k.ambiguous, k.retryUntil = 0, 0, 0
 	k.suspect, k.lapsed = false, false
