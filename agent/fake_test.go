@@ -105,7 +105,7 @@ func (f *fakeSource) Prepare(_ context.Context, step Step, s Session) (*Attempt,
 		return nil, ErrPassedOver
 	}
 	return &Attempt{
-		Credential: Credential{"https://api.test", "bob", sha256.Sum256([]byte(pw))},
+		Credential: Credential{"https://" + f.traits.Hosts[0], "bob", sha256.Sum256([]byte(pw))},
 		Spends:     step == StepRefresh && f.rotate,
 		Send:       func(ctx context.Context) (*Grant, error) { return f.send(ctx, step, pw, s) },
 	}, nil
