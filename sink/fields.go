@@ -1,0 +1,141 @@
+package sink
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/template"
+	"time"
+
+	"renewd/agent"
+)
+
+// Fields are what json shows and a template sees, under the same names.
+type Fields struct {
+	Token            string            `json:"token"`
+	Type             string            `json:"type"`
+	Generation       uint64            `json:"generation"`
+	IssuedAt         string            `json:"issued_at"`
+	ExpiresAt        string            `json:"expires_at"`
+	SessionExpiresAt *string           `json:"session_expires_at"` // null: none known
+	Name             string            `json:"name"`
+	Header           string            `json:"header"`
+	HeaderValue      string            `json:"header_value"`
+	ExpiresAtUnix    int64             `json:"expires_at_unix"`
+	Extra            map[string]string `json:"extra"`
+}
+
+// FieldsOf reads a publication's fields; the result holds the token in clear.
+func FieldsOf(p *agent.Publication) *Fields {
+	f := &Fields{
+		Token:         p.Token.Reveal(),
+		Type:          p.Type,
+		Generation:    p.Generation,
+		IssuedAt:      stamp(p.IssuedAt),
+		ExpiresAt:     stamp(p.ExpiresAt),
+		Name:          p.Name,
+		ExpiresAtUnix: p.ExpiresAt.Unix(),
+		Extra:         p.Extra,
+	}
+	f.Header, f.HeaderValue = p.Header()
+	if f.Extra == nil {
+		f.Extra = map[string]string{}
+	}
+	if !p.SessionExpiresAt.IsZero() {
+		s := stamp(p.SessionExpiresAt)
+		f.SessionExpiresAt = &s
+	}
+	return f
+}
+
+// renderJSON gives one object on one line. Nothing is escaped for HTML: a token
+// shall look as it is.
+func renderJSON(p *agent.Publication) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(FieldsOf(p)); err != nil {
+		return nil, errors.New("encode")
+	}
+	return b.Bytes(), nil
+}
+
+// scope is what a template's dot is: the fields by their JSON names.
+func (f *Fields) scope() map[string]any {
+	session := ""
+	if f.SessionExpiresAt != nil {
+		session = *f.SessionExpiresAt
+	}
+	return map[string]any{
+		"token": f.Token, "type": f.Type, "generation": f.Generation, "issued_at": f.IssuedAt,
+		"expires_at": f.ExpiresAt, "session_expires_at": session, "name": f.Name,
+		"header": f.Header, "header_value": f.HeaderValue, "expires_at_unix": f.ExpiresAtUnix, "extra": f.Extra,
+	}
+}
+
+// template compiles text and tries it once, so that a misspelt field is an error
+// of the config and not of the first token.
+func (f *Format) template(text string) (*Format, error) {
+	if text == "" {
+		return nil, errors.New("template: format template needs it")
+	}
+	t, err := template.New("template").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	if err := try(t); err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	f.render = func(p *agent.Publication) ([]byte, error) {
+		var b bytes.Buffer
+		if err := t.Execute(&b, FieldsOf(p).scope()); err != nil {
+			return nil, censor(err, p)
+		}
+		return b.Bytes(), nil
+	}
+	return f, nil
+}
+
+// missing finds the key that a template asked for in vain. Package
+// text/template tells it in the text alone; the tests would notice another one.
+func missing(err error) (key string, ok bool) {
+	_, after, _ := strings.Cut(err.Error(), `map has no entry for key "`)
+	return strings.CutSuffix(after, `"`)
+}
+
+// try executes t on a token made up for it. Which extras a source brings is not
+// known here, so every key that is missed is given to extra, once: a key that is
+// missed again was looked for elsewhere.
+func try(t *template.Template) error {
+	extra := map[string]string{}
+	p := &agent.Publication{
+		Name: "name", Token: agent.NewSecret(strings.Repeat("t", 32)), Type: "Bearer", Generation: 1, Extra: extra,
+		IssuedAt: time.Unix(1, 0), ExpiresAt: time.Unix(3601, 0), SessionExpiresAt: time.Unix(7201, 0),
+	}
+	for {
+		err := t.Execute(io.Discard, FieldsOf(p).scope())
+		if err == nil {
+			return nil
+		}
+		key, ok := missing(err)
+		if !ok {
+			return err
+		}
+		if _, again := extra[key]; again {
+			return fmt.Errorf("%w; fields are those of format json", err)
+		}
+		extra[key] = "x"
+	}
+}
+
+// censor keeps the text of a template's error only where it is known not to quote
+// what the template worked on.
+func censor(err error, p *agent.Publication) error {
+	if key, ok := missing(err); ok && !strings.Contains(key, p.Token.Reveal()) {
+		return fmt.Errorf("the token has no extra %q", key)
+	}
+	return errors.New("the template failed on this token")
+}
