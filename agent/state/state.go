@@ -1,0 +1,381 @@
+// Package state keeps what an agent must not lose over a restart, in one bbolt
+// file whose values are sealed with AES-256-GCM. It implements agent.Store.
+//
+// Saves are made durable in groups: while one commit is being flushed the next
+// ones gather, and go to disk together. A value is bound to its state, bucket
+// and key, so that a sealed value copied elsewhere does not open.
+//
+// The package is also the lock of the state: a second agent is refused and told
+// who holds it.
+package state
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"renewd/agent"
+)
+
+const (
+	dbName  = "state.db"
+	keyName = "state.key"
+	pidName = "state.pid"
+
+	version = 1
+	keySize = 32
+)
+
+var (
+	headerBucket = []byte("header")
+	checkValue   = []byte("renewd state")
+)
+
+// HeldError says that another agent runs on the state.
+type HeldError struct {
+	Dir string
+	PID int // 0 when it is not known
+}
+
+func (e *HeldError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("state in %s is in use by another agent", e.Dir)
+	}
+	return fmt.Sprintf("state in %s is in use by another agent, process %d", e.Dir, e.PID)
+}
+
+// BrokenError says that the state cannot be used as it is. It is left untouched;
+// Reset puts it aside.
+type BrokenError struct {
+	Path string
+	Why  string
+}
+
+func (e *BrokenError) Error() string {
+	return fmt.Sprintf("state %s cannot be used: %s", e.Path, e.Why)
+}
+
+// Options say where the state is and what seals it.
+type Options struct {
+	Dir string
+	Key agent.Secret // 32 bytes in base64 or hex, or any longer text; unset: a key file in Dir
+}
+
+// DB is an open state. Its methods may be called by many goroutines.
+type DB struct {
+	dir      string
+	bolt     *bolt.DB
+	aead     cipher.AEAD
+	id       []byte
+	sealedBy string
+	requests chan *request
+	done     chan struct{}
+}
+
+type request struct {
+	changes []agent.Change
+	err     chan error
+}
+
+// Open opens or makes the state in o.Dir, which must exist. It returns a
+// *HeldError or a *BrokenError where that is the reason.
+func Open(o Options) (*DB, error) {
+	path := filepath.Join(o.Dir, dbName)
+	existed := true
+	if fi, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && fi.Size() == 0 {
+		existed = false
+	} else if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	if existed {
+		if err := whole(path, o.Dir); err != nil {
+			return nil, err
+		}
+	}
+	b, err := bolt.Open(path, 0o600, &bolt.Options{
+		Timeout: 200 * time.Millisecond, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, &HeldError{o.Dir, readPID(o.Dir)}
+	case err != nil && existed && !errors.Is(err, os.ErrPermission):
+		return nil, &BrokenError{path, err.Error()}
+	case err != nil:
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	db := &DB{dir: o.Dir, bolt: b, requests: make(chan *request, 1024), done: make(chan struct{})}
+	if err := db.unlock(o, existed, path); err != nil {
+		_ = b.Close()
+		return nil, err
+	}
+	// Only for people: the lock itself is the database's.
+	_ = os.WriteFile(filepath.Join(o.Dir, pidName), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+	go db.commit()
+	return db, nil
+}
+
+// whole refuses a file that is shorter than it says it is: bbolt maps it, and
+// touching a missing page would kill the process.
+func whole(path, dir string) (err error) {
+	defer guard(path, &err)
+	ro, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: 200 * time.Millisecond})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return &HeldError{dir, readPID(dir)}
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("open state: %w", err)
+	case err != nil:
+		return &BrokenError{path, err.Error()}
+	}
+	defer ro.Close()
+	fi, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("open state: %w", err)
+	}
+	return ro.View(func(tx *bolt.Tx) error {
+		if tx.Size() > fi.Size() {
+			return &BrokenError{path, fmt.Sprintf("it is truncated: %d bytes of %d", fi.Size(), tx.Size())}
+		}
+		return nil
+	})
+}
+
+// guard turns the panic or fault of a damaged database into a BrokenError.
+func guard(path string, err *error) {
+	if r := recover(); r != nil {
+		*err = &BrokenError{path, "it is damaged"}
+	}
+}
+
+// unlock reads the header, or writes it into a new state.
+func (db *DB) unlock(o Options, existed bool, path string) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer guard(path, &err)
+	fresh := true
+	var ver uint64
+	var check []byte
+	err = db.bolt.View(func(tx *bolt.Tx) error {
+		if h := tx.Bucket(headerBucket); h != nil {
+			fresh = false
+			v := h.Get([]byte("version"))
+			if len(v) == 8 {
+				ver = binary.BigEndian.Uint64(v)
+			}
+			db.id = append([]byte(nil), h.Get([]byte("id"))...)
+			check = append([]byte(nil), h.Get([]byte("check"))...)
+		} else if name, _ := tx.Cursor().First(); name != nil {
+			fresh = false // buckets, but none of ours
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !fresh && ver != version {
+		if ver > version {
+			return &BrokenError{path, fmt.Sprintf("it was written by a newer renewd (format %d, this one knows %d)", ver, version)}
+		}
+		return &BrokenError{path, "it is not a renewd state"}
+	}
+	key, err := db.key(o, fresh)
+	if err != nil {
+		return err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return err
+	}
+	if db.aead, err = cipher.NewGCM(block); err != nil {
+		return err
+	}
+	if !fresh {
+		if plain, err := db.open("header", "check", check); err != nil || string(plain) != string(checkValue) {
+			return &BrokenError{path, "it is sealed with another key than " + db.sealedBy}
+		}
+		return nil
+	}
+	db.id = make([]byte, 16)
+	_, _ = rand.Read(db.id)
+	err = db.bolt.Update(func(tx *bolt.Tx) error {
+		h, err := tx.CreateBucketIfNotExists(headerBucket)
+		if err != nil {
+			return err
+		}
+		return errors.Join(h.Put([]byte("version"), binary.BigEndian.AppendUint64(nil, version)),
+			h.Put([]byte("id"), db.id), h.Put([]byte("check"), db.seal("header", "check", checkValue)))
+	})
+	if err != nil {
+		return err
+	}
+	return syncDir(o.Dir)
+}
+
+// SealedBy says what the key is kept in, for status.
+func (db *DB) SealedBy() string { return db.sealedBy }
+
+// Load implements agent.Store.
+func (db *DB) Load(bucket string, f func(key string, value []byte) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer guard(filepath.Join(db.dir, dbName), &err)
+	return db.bolt.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucket))
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, sealed []byte) error {
+			plain, err := db.open(bucket, string(k), sealed)
+			if err != nil {
+				return &BrokenError{filepath.Join(db.dir, dbName), fmt.Sprintf("the entry %s/%s is damaged", bucket, k)}
+			}
+			return f(string(k), plain)
+		})
+	})
+}
+
+// Save implements agent.Store. It does not give up when ctx ends: what is on
+// its way to the disk cannot be called back.
+func (db *DB) Save(_ context.Context, changes ...agent.Change) error {
+	sealed := make([]agent.Change, len(changes))
+	for i, c := range changes {
+		sealed[i] = c
+		if c.Value != nil {
+			sealed[i].Value = db.seal(c.Bucket, c.Key, c.Value)
+		}
+	}
+	r := &request{sealed, make(chan error, 1)}
+	select {
+	case db.requests <- r:
+	case <-db.done:
+		return errors.New("the state is closed")
+	}
+	select {
+	case err := <-r.err:
+		return err
+	case <-db.done:
+		select {
+		case err := <-r.err: // answered while the state was being closed
+			return err
+		default:
+			return errors.New("the state is closed")
+		}
+	}
+}
+
+// commit is the one writer: it takes whatever has gathered since the last flush.
+func (db *DB) commit() {
+	defer close(db.done)
+	for r := range db.requests {
+		if r == nil {
+			return
+		}
+		group, stop := db.gather(r)
+		err := db.write(group)
+		if err != nil && len(group) > 1 {
+			for _, r := range group { // one bad change must not fail the others
+				r.err <- db.write([]*request{r})
+			}
+		} else {
+			for _, r := range group {
+				r.err <- err
+			}
+		}
+		if stop {
+			return
+		}
+	}
+}
+
+const mostGrouped = 1024
+
+func (db *DB) gather(first *request) (group []*request, stop bool) {
+	group = append(group, first)
+	for len(group) < mostGrouped {
+		select {
+		case r := <-db.requests:
+			if r == nil {
+				return group, true
+			}
+			group = append(group, r)
+		default:
+			return group, false
+		}
+	}
+	return group, false
+}
+
+func (db *DB) write(group []*request) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer guard(filepath.Join(db.dir, dbName), &err)
+	return db.bolt.Update(func(tx *bolt.Tx) error {
+		for _, r := range group {
+			for _, c := range r.changes {
+				b, err := tx.CreateBucketIfNotExists([]byte(c.Bucket))
+				if err != nil {
+					return err
+				}
+				if c.Value == nil {
+					err = b.Delete([]byte(c.Key))
+				} else {
+					err = b.Put([]byte(c.Key), c.Value)
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// Close waits for the saves under way and closes the state.
+func (db *DB) Close() error {
+	db.requests <- nil
+	<-db.done
+	_ = os.Remove(filepath.Join(db.dir, pidName))
+	return db.bolt.Close()
+}
+
+func (db *DB) aad(bucket, key string) []byte {
+	b := make([]byte, 0, len(db.id)+len(bucket)+len(key)+2)
+	b = append(b, db.id...)
+	b = append(b, 0)
+	b = append(b, bucket...)
+	b = append(b, 0)
+	return append(b, key...)
+}
+
+func (db *DB) seal(bucket, key string, plain []byte) []byte {
+	nonce := make([]byte, db.aead.NonceSize(), db.aead.NonceSize()+len(plain)+db.aead.Overhead())
+	_, _ = rand.Read(nonce)
+	return db.aead.Seal(nonce, nonce, plain, db.aad(bucket, key))
+}
+
+func (db *DB) open(bucket, key string, sealed []byte) ([]byte, error) {
+	n := db.aead.NonceSize()
+	if len(sealed) < n {
+		return nil, errors.New("sealed value is too short")
+	}
+	return db.aead.Open(nil, sealed[:n], sealed[n:], db.aad(bucket, key))
+}
+
+func readPID(dir string) int {
+	b, err := os.ReadFile(filepath.Join(dir, pidName))
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return pid
+}
