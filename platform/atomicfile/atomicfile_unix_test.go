@@ -365,6 +365,26 @@ func TestRemoveAsksWhoseContentItIs(t *testing.T) {
 	}
 }
 
+func TestProbeFindsWhatPutWouldMeetAndLeavesNothing(t *testing.T) {
+	dir := safeDir(t)
+	path, w := filepath.Join(dir, "x"), NewWriter()
+	if err := w.Probe(path, Access{}); err != nil {
+		t.Fatal(err)
+	}
+	w.fault = func(s string) error {
+		if s == "chown" {
+			return unix.EPERM
+		}
+		return nil
+	}
+	if err := w.Probe(path, Access{}); !errors.Is(err, unix.EPERM) {
+		t.Fatalf("got %v", err)
+	}
+	if list, _ := os.ReadDir(dir); len(list) != 0 {
+		t.Fatalf("left behind: %v", list)
+	}
+}
+
 // A reader never sees a mixture, whoever writes how often.
 func TestReadersSeeWholeContents(t *testing.T) {
 	path, w := filepath.Join(safeDir(t), "x"), NewWriter()

@@ -55,6 +55,24 @@ func (w *Writer) Compare(path string, data []byte, _ Access) (Outcome, error) {
 	return Unchanged, nil
 }
 
+// Probe reports whether Put could write path now: it goes as far as a temporary
+// file with the asked access, and takes that away again.
+func (w *Writer) Probe(path string, a Access) error {
+	if _, err := w.openDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if _, err := w.Compare(path, nil, a); err != nil {
+		return err
+	}
+	temp := filepath.Join(filepath.Dir(path), tempPrefix+rand.Text()+tempSuffix)
+	err := w.fill(temp, nil, a)
+	_ = os.Remove(temp)
+	if err != nil {
+		return &Error{Op: "create a file beside", Path: path, Err: err, Hint: hint(err)}
+	}
+	return nil
+}
+
 // Remove deletes path if ours says so of its content, and reports whether it
 // did. A file that is not there is no error.
 func (w *Writer) Remove(path string, ours func(content []byte) bool) (bool, error) {

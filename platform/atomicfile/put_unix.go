@@ -64,6 +64,31 @@ func (w *Writer) Compare(path string, data []byte, a Access) (Outcome, error) {
 	return d.compare(filepath.Base(path), data, who)
 }
 
+// Probe reports whether Put could write path now: it goes as far as a temporary
+// file with the asked owner and mode, and takes that away again.
+func (w *Writer) Probe(path string, a Access) error {
+	who, err := a.resolve(path)
+	if err != nil {
+		return err
+	}
+	d, err := w.open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	name := filepath.Base(path)
+	if _, err := d.compare(name, nil, who); err != nil {
+		return err
+	}
+	f, temp, err := d.create()
+	if err != nil {
+		return d.fail("create a file beside", name, err, a)
+	}
+	defer f.Close()
+	defer unix.Unlinkat(d.fd(), temp, 0)
+	return d.fail("set the owner and mode of", name, d.own(f, who), a)
+}
+
 // Remove deletes path if ours says so of its content, and reports whether it
 // did. A file that is not there is no error.
 func (w *Writer) Remove(path string, ours func(content []byte) bool) (bool, error) {
