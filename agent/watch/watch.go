@@ -1,0 +1,278 @@
+// Package watch tells when files change, whichever way they do: written in place,
+// replaced by a rename, deleted, swapped through a symlink as Kubernetes does
+// with ..data, or together with their directory.
+//
+// It watches directories, one watch for all files of one, since a watch on a file
+// follows the inode and misses its replacement. A slow poll finds what the
+// operating system does not tell: network filesystems, a directory above that was
+// exchanged, a full table of watches.
+package watch
+
+import (
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	quiet   = 50 * time.Millisecond  // an editor's burst of events is one change
+	longest = 500 * time.Millisecond // a burst that never ends is told all the same
+	slowly  = 35 * time.Second       // the poll: below 0.03 wake-ups a second
+)
+
+// Watcher watches files. It is safe for concurrent use.
+type Watcher struct {
+	log  *slog.Logger
+	fs   *fsnotify.Watcher // nil: the poll alone
+	poll time.Duration
+	done chan struct{}
+	idle sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	dirs   map[string]*dir
+	above  map[string]int // watched only to see missing directories come: users
+}
+
+// dir is one directory and the files watched in it.
+type dir struct {
+	path  string
+	files map[string][]*File // by base name
+	state signature          // of the directory that is watched; zero: none is
+	above string             // what is watched while the directory is missing
+}
+
+// File is one watched path.
+type File struct {
+	// C receives once or more after each change; changes while nobody receives
+	// become one.
+	C <-chan struct{}
+
+	c    chan struct{}
+	w    *Watcher
+	path string
+	seen signature
+}
+
+// New starts a Watcher. Where the system has no watch left to give, it says so in
+// the log and polls.
+func New(log *slog.Logger) *Watcher {
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		log.Warn("files are polled, not watched", "error", err)
+		fs = nil
+	}
+	return start(log, fs, slowly)
+}
+
+func start(log *slog.Logger, fs *fsnotify.Watcher, poll time.Duration) *Watcher {
+	w := &Watcher{log: log, fs: fs, poll: poll, done: make(chan struct{}), dirs: map[string]*dir{}, above: map[string]int{}}
+	w.idle.Go(w.run)
+	return w
+}
+
+// Close ends all watching and waits for it. The channels stay open and silent.
+func (w *Watcher) Close() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.done)
+	}
+	w.mu.Unlock()
+	w.idle.Wait()
+}
+
+// Add watches path, which need not exist. What changes after Add returned is
+// told.
+func (w *Watcher) Add(path string) *File {
+	path = filepath.Clean(path)
+	c := make(chan struct{}, 1)
+	f := &File{C: c, c: c, w: w, path: path}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.dirs[filepath.Dir(path)]
+	if d == nil {
+		d = &dir{path: filepath.Dir(path), files: map[string][]*File{}}
+		w.dirs[d.path] = d
+	}
+	d.files[filepath.Base(path)] = append(d.files[filepath.Base(path)], f)
+	if d.state == (signature{}) {
+		w.detach(d) // from the directory above, if it waits there
+		w.attach(d)
+	}
+	f.seen = look(path)
+	return f
+}
+
+// Stop ends the watching of one path.
+func (f *File) Stop() {
+	w := f.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.dirs[filepath.Dir(f.path)]
+	if d == nil {
+		return
+	}
+	name := filepath.Base(f.path)
+	left := d.files[name][:0:0]
+	for _, o := range d.files[name] {
+		if o != f {
+			left = append(left, o)
+		}
+	}
+	if d.files[name] = left; len(left) > 0 {
+		return
+	}
+	if delete(d.files, name); len(d.files) == 0 {
+		w.detach(d)
+		delete(w.dirs, d.path)
+	}
+}
+
+func (f *File) tell() {
+	select {
+	case f.c <- struct{}{}:
+	default:
+	}
+}
+
+// run is the one goroutine: it gathers events until they pause and then compares
+// what they touched.
+func (w *Watcher) run() {
+	var events chan fsnotify.Event
+	var errs chan error
+	if w.fs != nil {
+		events, errs = w.fs.Events, w.fs.Errors
+		defer w.fs.Close()
+	}
+	next := time.NewTimer(w.poll)
+	defer next.Stop()
+	touched := map[string]map[string]bool{} // directory -> base names
+	var first time.Time
+	for {
+		select {
+		case <-w.done:
+			return
+		case ev := <-events:
+			if len(touched) == 0 {
+				first = time.Now()
+			}
+			touch(touched, ev.Name)
+			next.Reset(max(0, min(quiet, longest-time.Since(first))))
+		case <-errs: // mostly a queue that ran over: events are lost
+			w.compareAll()
+		case <-next.C:
+			if len(touched) > 0 {
+				w.compare(touched)
+				clear(touched)
+			} else {
+				w.compareAll()
+			}
+			next.Reset(w.poll)
+		}
+	}
+}
+
+// touch books an event under its directory and, since it may be about that
+// directory itself, under its own name.
+func touch(touched map[string]map[string]bool, path string) {
+	for _, at := range [2][2]string{{filepath.Dir(path), filepath.Base(path)}, {path, ""}} {
+		if touched[at[0]] == nil {
+			touched[at[0]] = map[string]bool{}
+		}
+		touched[at[0]][at[1]] = true
+	}
+}
+
+// compare tells the files that an event named, and those of the touched
+// directories that look different: a symlink's target changes under another name.
+func (w *Watcher) compare(touched map[string]map[string]bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.dirs {
+		names := touched[d.path]
+		if names == nil && (d.above == "" || touched[d.above] == nil) {
+			continue
+		}
+		w.check(d, names)
+	}
+}
+
+func (w *Watcher) compareAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.dirs {
+		w.check(d, nil)
+	}
+}
+
+// check looks at one directory again and tells its files that changed. An event
+// that names the directory itself may be its move, which ends the watch. w.mu is
+// held over no more than stat(2) and inotify_add_watch(2).
+func (w *Watcher) check(d *dir, named map[string]bool) {
+	if now := lookDir(d.path); now != d.state || now == (signature{}) || named[""] {
+		w.detach(d)
+		w.attach(d)
+	}
+	for name, files := range d.files {
+		for _, f := range files {
+			now := look(f.path)
+			if now != f.seen || named[name] {
+				f.seen = now
+				f.tell()
+			}
+		}
+	}
+}
+
+// attach watches d or, while it is missing, the nearest directory above it that
+// is there.
+func (w *Watcher) attach(d *dir) {
+	if w.fs == nil {
+		d.state = lookDir(d.path)
+		return
+	}
+	// The state before the watch: a directory exchanged in between looks changed
+	// at the next check.
+	state := lookDir(d.path)
+	err := w.fs.Add(d.path)
+	if err == nil {
+		d.state = state
+		return
+	}
+	d.state = signature{}
+	for up := filepath.Dir(d.path); ; up = filepath.Dir(up) {
+		if lookDir(up) != (signature{}) && w.fs.Add(up) == nil {
+			d.above = up
+			w.above[up]++
+			return
+		}
+		if up == filepath.Dir(up) {
+			w.log.Warn("directory is polled, not watched", "directory", d.path, "error", err)
+			return
+		}
+	}
+}
+
+// detach ends the watches that only d needed.
+func (w *Watcher) detach(d *dir) {
+	if w.fs == nil {
+		return
+	}
+	if up := d.above; up != "" {
+		d.above = ""
+		if w.above[up]--; w.above[up] == 0 {
+			delete(w.above, up)
+			if w.dirs[up] == nil {
+				_ = w.fs.Remove(up)
+			}
+		}
+	}
+	if w.above[d.path] == 0 {
+		_ = w.fs.Remove(d.path) // an error says that it is gone already
+	}
+	d.state = signature{}
+}

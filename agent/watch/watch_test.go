@@ -1,0 +1,247 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// patience is how long a change that is to be told is waited for: far below the
+// poll, which must not help.
+const patience = 10 * time.Second
+
+func watcher(t *testing.T) *Watcher {
+	t.Helper()
+	w := New(slog.New(slog.DiscardHandler))
+	t.Cleanup(w.Close)
+	return w
+}
+
+func told(t *testing.T, f *File, what string) {
+	t.Helper()
+	select {
+	case <-f.C:
+	case <-time.After(patience):
+		t.Fatalf("%s: not told", what)
+	}
+	// The burst may be told in two parts: wait until it is over.
+	for {
+		select {
+		case <-f.C:
+		case <-time.After(longest):
+			return
+		}
+	}
+}
+
+func silent(t *testing.T, f *File, what string) {
+	t.Helper()
+	select {
+	case <-f.C:
+		t.Fatalf("%s: told", what)
+	case <-time.After(longest):
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(path, s string) error { return os.WriteFile(path, []byte(s), 0o600) }
+
+func TestEveryWayToChangeAFileIsTold(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "secret")
+	w := watcher(t)
+	f := w.Add(path)
+	must(t, write(path, "one"))
+	told(t, f, "created")
+	must(t, write(path, "two"))
+	told(t, f, "written in place")
+	must(t, write(path+".new", "new"), os.Rename(path+".new", path))
+	told(t, f, "replaced by a rename")
+	must(t, write(path, "six"))
+	told(t, f, "written after the replacement")
+	if runtime.GOOS != "windows" {
+		must(t, os.Chmod(path, 0o644))
+		told(t, f, "chmodded")
+	}
+	must(t, os.Remove(path))
+	told(t, f, "removed")
+	must(t, write(filepath.Join(dir, "other"), "x"))
+	silent(t, f, "another file")
+}
+
+// Kubernetes mounts secrets as links through ..data, which it exchanges.
+func TestASwapOfKubernetesDataIsTold(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "..1"), 0o755), write(filepath.Join(dir, "..1", "token"), "same"),
+		os.Mkdir(filepath.Join(dir, "..2"), 0o755), write(filepath.Join(dir, "..2", "token"), "same"),
+		os.Symlink("..1", filepath.Join(dir, "..data")),
+		os.Symlink("..data/token", filepath.Join(dir, "token")))
+	f := watcher(t).Add(filepath.Join(dir, "token"))
+	must(t, os.Symlink("..2", filepath.Join(dir, "..data_tmp")),
+		os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+	told(t, f, "swapped")
+}
+
+func TestADirectoryThatGoesAndComesIsWatchedAgain(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	dir := filepath.Join(top, "a", "b")
+	path := filepath.Join(dir, "x")
+	must(t, os.MkdirAll(dir, 0o755), write(path, "1"))
+	w := watcher(t)
+	f := w.Add(path)
+	for i := range 3 {
+		must(t, os.RemoveAll(filepath.Join(top, "a")))
+		told(t, f, "directory removed")
+		must(t, os.MkdirAll(dir, 0o755), write(path, "1"))
+		told(t, f, "directory made again")
+		must(t, write(path, fmt.Sprint("in place", i)))
+		told(t, f, "written in the new directory")
+	}
+	must(t, os.Rename(dir, dir+".old"))
+	told(t, f, "directory moved away")
+	must(t, os.Rename(dir+".old", dir))
+	told(t, f, "and back")
+	must(t, write(path, "after the move"))
+	told(t, f, "written after the move")
+}
+
+func TestAFileInADirectoryYetToComeIsTold(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	dir := filepath.Join(top, "a", "b", "c")
+	f := watcher(t).Add(filepath.Join(dir, "x"))
+	must(t, os.MkdirAll(dir, 0o755), write(filepath.Join(dir, "x"), "1"))
+	told(t, f, "file in a new directory")
+}
+
+func TestManyFilesOfADirectoryShareOneWatch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := watcher(t)
+	files := make([]*File, 2000)
+	for i := range files {
+		files[i] = w.Add(filepath.Join(dir, fmt.Sprint(i)))
+	}
+	if list := w.fs.WatchList(); len(list) != 1 {
+		t.Fatalf("%d watches", len(list))
+	}
+	must(t, write(filepath.Join(dir, "1234"), "x"))
+	told(t, files[1234], "one of many")
+	silent(t, files[1233], "its neighbour")
+	for _, f := range files {
+		f.Stop()
+	}
+	if list := w.fs.WatchList(); len(list) != 0 || len(w.dirs) != 0 {
+		t.Fatalf("after Stop: %v", list)
+	}
+}
+
+func TestTwoWatchersOfOnePathAreBothTold(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x")
+	w := watcher(t)
+	a, b := w.Add(path), w.Add(path)
+	a.Stop()
+	c := w.Add(path)
+	must(t, write(path, "1"))
+	told(t, b, "the second")
+	told(t, c, "the third")
+	silent(t, a, "the stopped one")
+}
+
+func TestABurstIsOneChange(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x")
+	f := watcher(t).Add(path)
+	n := 0
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-f.C:
+				n++
+			case <-stop:
+				return
+			}
+		}
+	})
+	begin := time.Now()
+	for i := range 2000 {
+		must(t, write(path, fmt.Sprint(i)))
+	}
+	time.Sleep(2 * longest)
+	close(stop)
+	wg.Wait()
+	if limit := 3 + int(time.Since(begin)/quiet); n == 0 || n > limit {
+		t.Fatalf("told %d times, limit %d", n, limit)
+	}
+}
+
+func TestThePollFindsWhatNoEventTells(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	path := filepath.Join(top, "x")
+	blind := start(slog.New(slog.DiscardHandler), nil, 20*time.Millisecond)
+	t.Cleanup(blind.Close)
+	f := blind.Add(path)
+	must(t, write(path, "1"))
+	told(t, f, "without any watch")
+
+	// A directory above is exchanged: no event reaches the watch below it.
+	for _, v := range []string{"v1", "v2"} {
+		must(t, os.MkdirAll(filepath.Join(top, v, "d"), 0o755), write(filepath.Join(top, v, "d", "x"), v))
+	}
+	must(t, os.Symlink("v1", filepath.Join(top, "current")))
+	fs, err := fsnotify.NewWatcher()
+	must(t, err)
+	w := start(slog.New(slog.DiscardHandler), fs, 20*time.Millisecond)
+	t.Cleanup(w.Close)
+	f = w.Add(filepath.Join(top, "current", "d", "x"))
+	must(t, os.Symlink("v2", filepath.Join(top, "next")), os.Rename(filepath.Join(top, "next"), filepath.Join(top, "current")))
+	told(t, f, "a link above was exchanged")
+}
+
+func TestAddAndStopWhileThingsChange(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := watcher(t)
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 50 {
+				path := filepath.Join(dir, fmt.Sprint(g%3), fmt.Sprint(i%5))
+				f := w.Add(path)
+				_ = os.MkdirAll(filepath.Dir(path), 0o755)
+				_ = write(path, "x")
+				if i%10 == 0 {
+					_ = os.RemoveAll(filepath.Dir(path))
+				}
+				f.Stop()
+			}
+		})
+	}
+	all.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.dirs) != 0 || len(w.above) != 0 || len(w.fs.WatchList()) != 0 {
+		t.Fatalf("left: %d directories, above %v, watches %v", len(w.dirs), w.above, w.fs.WatchList())
+	}
+}
