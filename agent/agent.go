@@ -126,6 +126,10 @@ func (a *Agent) look(ctx context.Context) time.Duration {
 			a.push(k, next)
 		}
 	}
+	if now.Boot-a.swept > loginWindow {
+		a.swept = now.Boot
+		a.ledger.sweep(now)
+	}
 	next := min(a.limits.ready(now.Boot, (*keeper).admitted), a.endSessions(now))
 	a.mu.Lock()
 	if len(a.queue) > 0 {

@@ -32,6 +32,12 @@ func (m *memory) Load(bucket string, f func(string, []byte) error) error {
 	return nil
 }
 
+func (m *memory) Get(bucket, key string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.data[bucket][key], nil
+}
+
 func (m *memory) Save(_ context.Context, changes ...Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -95,18 +95,52 @@ func openLedger(store Store, now Instant, bootID string) (*ledger, error) {
 			return nil, err
 		}
 	}
+	// Only what still binds stays in memory; a clean account is read again when
+	// it logs in next.
 	err = store.Load(BucketLedger, func(key string, value []byte) error {
-		a := newAccount(key)
-		if err := json.Unmarshal(value, a); err != nil {
-			return fmt.Errorf("read the ledger of %q: %w", key, err)
+		a, err := l.decode(key, value, now)
+		if err == nil && !a.clean(now, bootID) {
+			l.accounts[key] = a
 		}
-		for _, s := range a.Secrets {
-			s.settle(now, bootID)
-		}
-		l.accounts[key] = a
-		return nil
+		return err
 	})
 	return l, err
+}
+
+func (l *ledger) decode(id string, value []byte, now Instant) (*account, error) {
+	a := newAccount(id)
+	if err := json.Unmarshal(value, a); err != nil {
+		return nil, fmt.Errorf("read the ledger of %q: %w", id, err)
+	}
+	for _, s := range a.Secrets {
+		s.settle(now, l.bootID)
+	}
+	return a, nil
+}
+
+// clean says that nothing of the account binds the next login.
+func (a *account) clean(now Instant, bootID string) bool {
+	if a.busy || len(a.waiters) > 0 || len(a.writing) > 0 || a.Locked.boot(now, bootID) > now.Boot || a.Wait.boot(now, bootID) > now.Boot {
+		return false
+	}
+	for _, s := range a.Secrets {
+		if s.Held || s.Tries > 0 || s.Open > 0 {
+			return false
+		}
+	}
+	n := len(a.Logins)
+	return n == 0 || a.Logins[n-1].At.boot(now, bootID)+loginWindow <= now.Boot
+}
+
+// sweep forgets clean accounts; the store keeps them.
+func (l *ledger) sweep(now Instant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, a := range l.accounts {
+		if a.clean(now, l.bootID) {
+			delete(l.accounts, id)
+		}
+	}
 }
 
 // settle counts logins that were sent and whose answer a crash cut off: the
@@ -133,8 +167,40 @@ func (s *triedSecret) settle(now Instant, bootID string) {
 
 func newAccount(id string) *account { return &account{id: id, writing: make(chan struct{}, 1)} }
 
+func (c Credential) account() string { return c.Origin + " " + c.Principal }
+
+// recall makes sure that an account is in memory, reading what the store knows
+// of it.
+func (l *ledger) recall(now Instant, c Credential) error {
+	id := c.account()
+	l.mu.Lock()
+	known := l.accounts[id] != nil
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	value, err := l.store.Get(BucketLedger, id)
+	if err != nil {
+		return err
+	}
+	a := newAccount(id)
+	if value != nil {
+		if a, err = l.decode(id, value, now); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.accounts[id] == nil {
+		l.accounts[id] = a
+	}
+	return nil
+}
+
+// account finds an account that recall has brought in, and that may have been
+// swept since.
 func (l *ledger) account(c Credential) *account {
-	id := c.Origin + " " + c.Principal
+	id := c.account()
 	a := l.accounts[id]
 	if a == nil {
 		a = newAccount(id)
@@ -185,6 +251,9 @@ type loginPlan struct {
 // begin asks for a login and, where it may be sent, writes it down first. Every
 // begin that says ok is followed by one book.
 func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPlan) (verdict, error) {
+	if err := l.recall(now, c); err != nil {
+		return verdict{}, errors.Join(errStore, err)
+	}
 	l.mu.Lock()
 	a := l.account(c)
 	s := a.secret(l.hash(c.Digest))
@@ -319,6 +388,9 @@ func (l *ledger) throttle(ctx context.Context, now Instant, c Credential, err *E
 	if c.Origin == "" {
 		return nil
 	}
+	if err := l.recall(now, c); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	a := l.account(c)
 	a.note(now, l.bootID, err)
@@ -333,7 +405,11 @@ func (l *ledger) waits(now Instant, c Credential) time.Duration {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t := l.account(c).Wait.boot(now, l.bootID); t > now.Boot {
+	a := l.accounts[c.account()]
+	if a == nil {
+		return 0
+	}
+	if t := a.Wait.boot(now, l.bootID); t > now.Boot {
 		return min(t, now.Boot+longestWait)
 	}
 	return 0
@@ -343,6 +419,9 @@ func (l *ledger) waits(now Instant, c Credential) time.Duration {
 // last refusal, and each further refusal doubles that, so that a loop of
 // refreshes cannot lock an account; release reports how long they must wait.
 func (l *ledger) release(now Instant, c Credential, byManager bool) time.Duration {
+	if err := l.recall(now, c); err != nil {
+		return 0
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.account(c).secret(l.hash(c.Digest))

@@ -9,6 +9,9 @@ type Store interface {
 	// valid during the call. An unknown bucket is empty, not an error.
 	Load(bucket string, f func(key string, value []byte) error) error
 
+	// Get returns one entry, nil where there is none.
+	Get(bucket, key string) ([]byte, error)
+
 	// Save applies all changes or none and returns when they are durable. It is
 	// called by many goroutines at once and should commit them in groups.
 	Save(ctx context.Context, changes ...Change) error

@@ -245,6 +245,28 @@ func (db *DB) Load(bucket string, f func(key string, value []byte) error) (err e
 	})
 }
 
+// Get implements agent.Store.
+func (db *DB) Get(bucket, key string) (plain []byte, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer guard(filepath.Join(db.dir, dbName), &err)
+	err = db.bolt.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucket))
+		if b == nil {
+			return nil
+		}
+		sealed := b.Get([]byte(key))
+		if sealed == nil {
+			return nil
+		}
+		var err error
+		if plain, err = db.open(bucket, key, sealed); err != nil {
+			return &BrokenError{filepath.Join(db.dir, dbName), fmt.Sprintf("the entry %s/%s is damaged", bucket, key)}
+		}
+		return nil
+	})
+	return plain, err
+}
+
 // Save implements agent.Store. It does not give up when ctx ends: what is on
 // its way to the disk cannot be called back.
 func (db *DB) Save(_ context.Context, changes ...agent.Change) error {
