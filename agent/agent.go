@@ -67,7 +67,8 @@ type Agent struct {
 	logoutMu sync.Mutex
 	logouts  []*owedLogout
 
-	last     Instant // of the loop's latest look
+	swept    time.Duration // when the ledger was last swept
+	last     Instant       // of the loop's latest look
 	stats    stats
 	skews    sync.Map // host -> time.Duration
 	stateMu  sync.Mutex

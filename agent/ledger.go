@@ -169,44 +169,31 @@ func newAccount(id string) *account { return &account{id: id, writing: make(chan
 
 func (c Credential) account() string { return c.Origin + " " + c.Principal }
 
-// recall makes sure that an account is in memory, reading what the store knows
-// of it.
-func (l *ledger) recall(now Instant, c Credential) error {
+// lock finds an account, reading what the store knows of it where it is not in
+// memory, and returns with l.mu held unless there is an error.
+func (l *ledger) lock(now Instant, c Credential) (*account, error) {
 	id := c.account()
 	l.mu.Lock()
-	known := l.accounts[id] != nil
-	l.mu.Unlock()
-	if known {
-		return nil
+	if a := l.accounts[id]; a != nil {
+		return a, nil
 	}
+	l.mu.Unlock()
 	value, err := l.store.Get(BucketLedger, id)
 	if err != nil {
-		return err
+		return nil, errors.Join(errStore, err)
 	}
-	a := newAccount(id)
+	read := newAccount(id)
 	if value != nil {
-		if a, err = l.decode(id, value, now); err != nil {
-			return err
+		if read, err = l.decode(id, value, now); err != nil {
+			return nil, errors.Join(errStore, err)
 		}
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.accounts[id] == nil {
-		l.accounts[id] = a
+	if a := l.accounts[id]; a != nil { // someone else was faster
+		return a, nil
 	}
-	return nil
-}
-
-// account finds an account that recall has brought in, and that may have been
-// swept since.
-func (l *ledger) account(c Credential) *account {
-	id := c.account()
-	a := l.accounts[id]
-	if a == nil {
-		a = newAccount(id)
-		l.accounts[id] = a
-	}
-	return a
+	l.accounts[id] = read
+	return read, nil
 }
 
 func (l *ledger) hash(digest [32]byte) string {
@@ -251,11 +238,10 @@ type loginPlan struct {
 // begin asks for a login and, where it may be sent, writes it down first. Every
 // begin that says ok is followed by one book.
 func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPlan) (verdict, error) {
-	if err := l.recall(now, c); err != nil {
-		return verdict{}, errors.Join(errStore, err)
+	a, err := l.lock(now, c)
+	if err != nil {
+		return verdict{}, err
 	}
-	l.mu.Lock()
-	a := l.account(c)
 	s := a.secret(l.hash(c.Digest))
 	if v := a.judge(now, l.bootID, s, p); !v.ok {
 		if v.busy {
@@ -269,7 +255,7 @@ func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPl
 	a.Logins = append(a.Logins, login{now.mark(now.Boot, l.bootID), p.asked})
 	l.mu.Unlock()
 
-	err := l.write(ctx, a)
+	err = l.write(ctx, a)
 	if err != nil && !p.must {
 		l.mu.Lock()
 		s.Open--
@@ -325,8 +311,10 @@ func (a *account) budget(now Instant, bootID string, p loginPlan) verdict {
 
 // book enters what came of a login on the secret it was sent with.
 func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPlan, err *Error) error {
-	l.mu.Lock()
-	a := l.account(c)
+	a, lerr := l.lock(now, c)
+	if lerr != nil {
+		return lerr
+	}
 	s := a.secret(l.hash(c.Digest))
 	s.book(now, l.bootID, p, err)
 	a.note(now, l.bootID, err)
@@ -388,11 +376,10 @@ func (l *ledger) throttle(ctx context.Context, now Instant, c Credential, err *E
 	if c.Origin == "" {
 		return nil
 	}
-	if err := l.recall(now, c); err != nil {
-		return err
+	a, lerr := l.lock(now, c)
+	if lerr != nil {
+		return lerr
 	}
-	l.mu.Lock()
-	a := l.account(c)
 	a.note(now, l.bootID, err)
 	l.mu.Unlock()
 	return l.write(ctx, a)
@@ -419,12 +406,12 @@ func (l *ledger) waits(now Instant, c Credential) time.Duration {
 // last refusal, and each further refusal doubles that, so that a loop of
 // refreshes cannot lock an account; release reports how long they must wait.
 func (l *ledger) release(now Instant, c Credential, byManager bool) time.Duration {
-	if err := l.recall(now, c); err != nil {
+	a, err := l.lock(now, c)
+	if err != nil {
 		return 0
 	}
-	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.account(c).secret(l.hash(c.Digest))
+	s := a.secret(l.hash(c.Digest))
 	if byManager && s.Tries > 0 {
 		least := min(managerRelease<<min(s.Tries-1, 10), defaultProbe)
 		if t := s.Refused.boot(now, l.bootID) + least; t > now.Boot {
