@@ -1,0 +1,250 @@
+package socket
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"time"
+
+	"renewd/agent"
+)
+
+// maxFastHead is the longest head that the fast path takes.
+const maxFastHead = 4 << 10
+
+const (
+	fastStart = "GET /v1/tokens/"
+	dateForm  = "Mon, 02 Jan 2006 15:04:05 GMT"
+	// laidStart comes before the date in a laid-out answer, which has room for it.
+	laidStart = "HTTP/1.1 200 OK\r\nDate: "
+)
+
+// serveFast answers plain reads of one token as long as nothing else comes, and
+// hands over what does. A whole head that arrives at once costs no timer.
+func (s *Server) serveFast(c *conn) {
+	f := fast{conn: c, buf: make([]byte, 1<<10)}
+	_ = c.Conn.SetReadDeadline(time.Now().Add(headTimeout)) // a client says what it came for
+	f.timed = true
+	f.headBy = time.Now().Add(headTimeout)
+	for {
+		end := bytes.Index(f.buf[:f.n], []byte("\r\n\r\n"))
+		switch {
+		case end >= 0 && f.answer(f.buf[:end+4]):
+			f.n = copy(f.buf, f.buf[end+4:f.n])
+			continue
+		case end >= 0, f.n >= maxFastHead, !plausible(f.buf[:f.n]):
+			if f.timed {
+				_ = c.Conn.SetReadDeadline(f.headBy)
+			}
+			s.handOver(c, f.buf[:f.n], f.headBy)
+			return
+		}
+		if !f.fill() {
+			c.Close()
+			return
+		}
+	}
+}
+
+// fast is one connection while the fast path has it.
+type fast struct {
+	*conn
+	buf    []byte
+	n      int       // bytes of buf that were read
+	timed  bool      // a read deadline is set
+	headBy time.Time // the deadline of a head that has begun
+	out    []byte
+	name   string // of the last token asked for: nearly always the next one too
+}
+
+// fill reads more. A connection may be idle for ever between two heads; a head
+// that has begun must end in time.
+func (f *fast) fill() bool {
+	if f.n == len(f.buf) {
+		f.buf = append(f.buf, make([]byte, maxFastHead-len(f.buf))...)
+	}
+	switch {
+	case f.n > 0 && !f.timed:
+		f.headBy, f.timed = time.Now().Add(headTimeout), true
+		_ = f.Conn.SetReadDeadline(f.headBy)
+	case f.n == 0 && f.timed && f.headBy.IsZero():
+		f.timed = false
+		_ = f.Conn.SetReadDeadline(time.Time{})
+	}
+	n, err := f.Conn.Read(f.buf[f.n:])
+	f.n += n
+	return n > 0 || err == nil
+}
+
+// plausible reports whether more bytes may yet make a plain read of it.
+func plausible(b []byte) bool {
+	n := min(len(b), len(fastStart))
+	return string(b[:n]) == fastStart[:n]
+}
+
+// answer writes the answer to a plain read of a valid token; false leaves the
+// request untouched for net/http.
+func (f *fast) answer(head []byte) bool {
+	name, ok := parsePlain(head)
+	if !ok {
+		return false
+	}
+	if f.name != string(name) {
+		f.name = string(name)
+	}
+	s := f.server
+	t, ok := s.o.Agent.Token(f.name)
+	if !ok || !f.mayRead(t.Access()) {
+		return false
+	}
+	p := t.Current()
+	if p == nil {
+		return false
+	}
+	now := s.o.Agent.Now()
+	if p.Remaining(now) <= 0 {
+		return false
+	}
+	laid := p.Laid(s.lay)
+	if len(laid) == 0 {
+		return false
+	}
+	f.out = append(f.out[:0], laid...)
+	copy(f.out[len(laidStart):], s.dateOf(now.Wall))
+	f.idle(now.Boot)
+	f.headBy = time.Time{}
+	if _, err := f.conn.Write(f.out); err != nil {
+		_ = f.Conn.Close() // the next read ends the loop
+	}
+	if cap(f.out) > 8<<10 {
+		f.out = nil // an idle connection keeps little
+	}
+	t.CountRead(agent.ReadOK)
+	s.logRead(f.conn, p)
+	return true
+}
+
+// layOut makes the whole answer, with a hole for the date.
+func (s *Server) layOut(p *agent.Publication) []byte {
+	body, err := s.formats["json"].Render(p)
+	if err != nil {
+		return nil // net/http says so
+	}
+	h := http.Header{}
+	s.tokenHeader(h, p, "json", len(body))
+	var b bytes.Buffer
+	b.WriteString(laidStart + dateForm + "\r\n")
+	_ = h.Write(&b)
+	b.WriteString("\r\n")
+	b.Write(body)
+	return b.Bytes()
+}
+
+// tokenHeader is the head of every answer that holds a token, on either path.
+func (s *Server) tokenHeader(h http.Header, p *agent.Publication, format string, length int) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", s.formats[format].ContentType())
+	h.Set("ETag", etag(p, format))
+	h.Set("Content-Length", fmt.Sprint(length))
+}
+
+func etag(p *agent.Publication, format string) string {
+	return fmt.Sprintf(`"%d.%d-%s"`, p.Generation, p.Revision, format)
+}
+
+// dateLine is the date of one second, which many answers share.
+type dateLine struct {
+	second int64
+	text   []byte
+}
+
+func (s *Server) dateOf(wall time.Time) []byte {
+	second := wall.Unix()
+	if d := s.date.Load(); d != nil && d.second == second {
+		return d.text
+	}
+	d := &dateLine{second, []byte(wall.UTC().Format(dateForm))}
+	s.date.Store(d)
+	return d.text
+}
+
+// parsePlain takes a head apart that asks for a token as JSON and nothing more.
+// What it does not know it leaves to net/http, so a header that could change the
+// answer never meets it.
+func parsePlain(head []byte) (name []byte, ok bool) {
+	line, rest, ok := bytes.Cut(head, []byte("\r\n"))
+	if !ok || !bytes.HasPrefix(line, []byte(fastStart)) {
+		return nil, false
+	}
+	name, found := bytes.CutSuffix(line[len(fastStart):], []byte(" HTTP/1.1"))
+	if !found || !plainName(name) {
+		return nil, false
+	}
+	host := false
+	for {
+		line, rest, ok = bytes.Cut(rest, []byte("\r\n"))
+		if !ok {
+			return nil, false
+		}
+		if len(line) == 0 {
+			return name, host && len(rest) == 0
+		}
+		key, value, ok := bytes.Cut(line, []byte(":"))
+		if !ok || !plainValue(value) {
+			return nil, false
+		}
+		switch {
+		case bytes.EqualFold(key, []byte("Host")):
+			if host || !plainHost(value) {
+				return nil, false
+			}
+			host = true
+		case bytes.EqualFold(key, []byte("User-Agent")), bytes.EqualFold(key, []byte("Accept")),
+			bytes.EqualFold(key, []byte("Accept-Encoding")), bytes.EqualFold(key, []byte("Accept-Language")):
+		case bytes.EqualFold(key, []byte("Connection")):
+			if !bytes.EqualFold(bytes.TrimSpace(value), []byte("keep-alive")) {
+				return nil, false
+			}
+		default:
+			return nil, false
+		}
+	}
+}
+
+// plainName reports whether b is a token's name.
+func plainName(b []byte) bool {
+	if len(b) == 0 || len(b) > 64 {
+		return false
+	}
+	for i, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func plainValue(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// plainHost knows names and numbers; net/http judges all else.
+func plainHost(b []byte) bool {
+	b = bytes.TrimSpace(b)
+	for _, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '-', c == ':':
+		default:
+			return false
+		}
+	}
+	return len(b) > 0
+}
