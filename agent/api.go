@@ -224,6 +224,33 @@ func (t Token) Await(ctx context.Context, ok func(*Publication) bool) (*Publicat
 	}
 }
 
+// Settle waits until the token is valid and every sink has it. It returns false
+// when that does not come about: the context ended, or only a person or a
+// changed secret could help.
+func (t Token) Settle(ctx context.Context) bool {
+	k := t.k
+	for {
+		k.mu.Lock()
+		now := k.a.now()
+		owed := false
+		for _, d := range k.sinks {
+			owed = owed || d.owed || d.busy
+		}
+		settled := k.valid(now) && !owed && !k.unsaved && !k.moved()
+		stuck := k.removed || !k.renewing && !k.valid(now) && k.stuck()
+		changed := k.change()
+		k.mu.Unlock()
+		if settled || stuck {
+			return settled
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // stuck says that only a person or a changed secret brings the next token.
 func (k *keeper) stuck() bool {
 	if k.asked.wanted && !k.login.account && k.login.notBefore <= k.a.now().Boot {
