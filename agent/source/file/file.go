@@ -1,133 +1,139 @@
+// Package file is the source of a token that something else writes.
 package file
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"strings"
+	"slices"
 	"time"
 
 	"renewd/agent"
-	"renewd/agent/source/life"
-	"renewd/agent/source/signer"
+	"renewd/agent/secret"
+	"renewd/agent/source/output"
 	"renewd/agent/source/spec"
 )
 
-const largest = 128 << 10
+const maxSize = 1 << 20
 
-// Source reads a file for each login. It implements agent.Source.
-type Source struct {
-	path       string
-	format     string
-	clock      agent.Clock
-	max, deflt time.Duration
-	traits     agent.Traits
+// Spec is what stands beside `type: file`.
+type Spec struct {
+	Path     secret.Path    `yaml:"path"`
+	Format   string         `yaml:"format"`   // raw (default), json, exec_credential, aws
+	Lifetime *spec.Lifetime `yaml:"lifetime"` // counted from the file's last change
+	Present  *spec.Present  `yaml:"present"`
 }
 
-// New checks s and makes its Source; nil where a problem is fatal.
+// Source is one token's source.
+type Source struct {
+	spec   *Spec
+	clock  agent.Clock
+	traits agent.Traits
+}
+
+// New checks s and makes a Source of it, nil after a problem.
 func New(s *Spec, clock agent.Clock) (*Source, []spec.Problem) {
 	var p spec.Problems
-	src := &Source{path: string(s.Path), format: s.Format, clock: clock}
 	if s.Path == "" {
-		p.Add("path", "is missing").Hint = "name the file that something else keeps: path: /run/vendor/token"
+		p.Add("path", "a path is needed")
 	}
-	switch s.Format {
-	case "":
-		src.format = "raw"
-	case "raw", "json":
-	default:
-		p.Add("format", "%q is not known", s.Format).Hint = spec.Meant(s.Format, []string{"raw", "json"})
+	if s.Format != "" && !slices.Contains(output.Formats(), s.Format) {
+		p.Add("format", "unknown format %q", s.Format).Hint = spec.Meant(s.Format, output.Formats())
 	}
-	var err error
-	if src.max, err = s.Lifetime.Max.Parse(); err != nil {
-		p.Add("lifetime.max", "%v", err)
-	}
-	if src.deflt, err = s.Lifetime.Default.Parse(); err != nil {
-		p.Add("lifetime.default", "%v", err)
+	s.Lifetime.Check("lifetime", &p)
+	present, err := s.Present.Plain()
+	if err != nil {
+		p.Add("present.value", "%v", err)
 	}
 	if p.Fatal() {
 		return nil, p
 	}
-	src.traits = agent.Traits{Type: "file", Fingerprint: "file " + src.format + " " + src.path, Life: max(src.max, src.deflt)}
+	src := &Source{spec: s, clock: clock, traits: agent.Traits{Type: "file", Presentation: present}}
+	if s.Lifetime != nil {
+		src.traits.Life, _ = s.Lifetime.Max.Parse()
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "file %q %q", s.Path, s.Format))
+	src.traits.Fingerprint = base64.RawURLEncoding.EncodeToString(sum[:16])
 	return src, p
 }
-
-// SourceFile is the file to watch.
-func (s *Source) SourceFile() string { return s.path }
 
 // Traits implements agent.Source.
 func (s *Source) Traits() *agent.Traits { return &s.traits }
 
-// Prepare implements agent.Source.
+// SourceFile is the file whose change brings another token.
+func (s *Source) SourceFile() string { return string(s.spec.Path) }
+
+// Prepare implements agent.Source. A file only ever "logs in": it is read.
 func (s *Source) Prepare(_ context.Context, step agent.Step, _ agent.Session) (*agent.Attempt, error) {
 	if step != agent.StepLogin {
 		return nil, agent.ErrPassedOver
 	}
-	return &agent.Attempt{Credential: agent.Credential{Origin: "file", Principal: s.path}, Send: s.read}, nil
+	return &agent.Attempt{
+		Credential: agent.Credential{Origin: "file", Principal: string(s.spec.Path)},
+		Send:       s.read,
+	}, nil
 }
 
 func (s *Source) read(context.Context) (*agent.Grant, error) {
-	now := s.clock()
-	info, err := os.Stat(s.path)
+	fail := func(kind agent.Kind, err error, hint string) (*agent.Grant, error) {
+		return nil, &agent.Error{Kind: kind, Step: agent.StepLogin, Unsent: true, Err: err, Hint: hint,
+			Detail: fmt.Sprintf("read token file %q: %v", s.spec.Path, err)}
+	}
+	sent := s.clock()
+	b, made, err := load(string(s.spec.Path))
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fail(agent.Misconfigured, fs.ErrPermission, "the agent's user must be allowed to read it")
+	case errors.Is(err, errOdd), errors.Is(err, errLong):
+		return fail(agent.Misconfigured, err, "")
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, failed(agent.Transient, "the file is not there", "whatever writes it is to write "+s.path)
+		return fail(agent.Transient, fs.ErrNotExist, "it is read as soon as it is there")
 	case err != nil:
-		return nil, failed(agent.Misconfigured, "the file cannot be read", "let the agent's user read "+s.path)
-	case !info.Mode().IsRegular() || info.Size() > largest:
-		return nil, failed(agent.Misconfigured, "it is not a file that holds a token", "")
+		return fail(agent.Transient, errors.New("it cannot be read"), "")
 	}
-	b, err := os.ReadFile(s.path)
+	t, err := output.Parse(s.spec.Format, b)
+	if errors.Is(err, output.ErrNone) {
+		return fail(agent.Transient, err, "it is read again as soon as it changes")
+	}
 	if err != nil {
-		return nil, failed(agent.Misconfigured, "the file cannot be read", "let the agent's user read "+s.path)
+		return fail(agent.Misconfigured, err, "look at `format`")
 	}
-	token, typ, at, err := s.parse(b)
-	if err != nil {
-		return nil, failed(agent.Transient, err.Error(), "")
+	g, bad := t.Grant(sent, made, s.spec.Lifetime)
+	if bad != nil {
+		bad.Step, bad.Unsent = agent.StepLogin, true
+		return nil, bad
 	}
-	t := signer.Peek(token)
-	v := life.Compute(life.Facts{Sent: now.Wall, Date: now.Wall, ExpiresAt: at, Exp: t.Exp, Iat: t.Iat, Max: s.max, Default: s.deflt})
-	switch {
-	case !v.Known:
-		return nil, failed(agent.Misconfigured, "nothing says how long the token lives", "set lifetime: {default: …} beside the path")
-	case v.Life <= 0:
-		return nil, failed(agent.Transient, "the token in the file has expired", "whatever writes it is late")
-	}
-	return &agent.Grant{Sent: now, Token: agent.NewSecret(token), Type: typ, Life: v.Life, IatLife: v.Unanchored}, nil
+	return g, nil
 }
 
-func failed(kind agent.Kind, detail, hint string) error {
-	return &agent.Error{Kind: kind, Step: agent.StepLogin, Detail: detail, Hint: hint}
-}
+var (
+	errOdd  = errors.New("it is not a regular file")
+	errLong = fmt.Errorf("it is larger than %d bytes", maxSize)
+)
 
-func (s *Source) parse(b []byte) (token, typ string, at time.Time, err error) {
-	if s.format == "raw" {
-		if token = strings.TrimRight(string(b), "\r\n"); token == "" {
-			err = errors.New("the file is empty")
-		}
-		return token, "", time.Time{}, err
+func load(path string) (b []byte, made time.Time, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, made, err
 	}
-	var doc struct {
-		Token       string `json:"token"`
-		AccessToken string `json:"access_token"`
-		Type        string `json:"type"`
-		ExpiresAt   string `json:"expires_at"`
+	if !info.Mode().IsRegular() {
+		return nil, made, errOdd
 	}
-	if err := json.Unmarshal(b, &doc); err != nil {
-		return "", "", time.Time{}, errors.New("the file is not JSON, or half written")
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, made, err
 	}
-	if doc.Token == "" {
-		doc.Token = doc.AccessToken
+	defer f.Close()
+	if b, err = io.ReadAll(io.LimitReader(f, maxSize+1)); err != nil {
+		return nil, made, err
 	}
-	if doc.Token == "" {
-		return "", "", time.Time{}, errors.New("the file holds no token")
+	if len(b) > maxSize {
+		return nil, made, errLong
 	}
-	if doc.ExpiresAt != "" {
-		if at, err = life.ReadTime(doc.ExpiresAt, "", ""); err != nil {
-			return "", "", at, errors.New("expires_at in the file is no time")
-		}
-	}
-	return doc.Token, doc.Type, at, nil
+	return b, info.ModTime(), nil
 }

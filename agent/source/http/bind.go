@@ -89,7 +89,7 @@ func (b *binder) unknown() {
 	names := slices.Collect(maps.Keys(b.prog.spec.Inputs))
 	for name := range b.given {
 		if _, ok := b.prog.spec.Inputs[name]; !ok {
-			b.problems.Add(spec.Key("", name), "unknown key %q", name).Hint = spec.Meant(name, append(names, "lifetime", "session", "present", "tls", "proxy", "rejected", "limits"))
+			b.problems.Add(spec.Key("", name), "unknown key %q", name).Hint = spec.Meant(name, append(names, OverrideKeys()...))
 		}
 	}
 }
@@ -245,6 +245,7 @@ func (b *binder) traits() {
 	t := &s.traits
 	*t = agent.Traits{Type: b.prog.name, Session: set.session, Limits: set.limits, Presentation: set.present,
 		CanRefresh: s.refresh >= 0 || s.extend >= 0, CanLogout: s.logout >= 0, NeedsPerson: s.login < 0,
+		SelfStart:   s.login < 0 && b.has("refresh_token"),
 		OverlapNone: set.noOverlap, Rotates: set.rotates, ReuseSafe: set.reuseSafe, Life: set.max}
 	if t.Life == 0 {
 		t.Life = set.deflt
@@ -346,8 +347,8 @@ func (s *Source) principal() string {
 	return unique.Make(strings.Join(parts, "\x1f")).Value()
 }
 
-// Files are the files whose change may change a secret of this source.
-func (s *Source) Files() (out []string) {
+// SecretFiles are the files whose change may change a secret of this source.
+func (s *Source) SecretFiles() (out []string) {
 	add := func(h secret.Handle) {
 		if f := h.File(); f != "" {
 			out = append(out, f)

@@ -3,6 +3,7 @@ package http
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -40,9 +41,10 @@ type scope struct {
 
 	timed      bool // something differs from try to try
 	signed     bool
-	noToken    bool // an unset token was named
-	noRefresh  bool // an unset refresh token was named
-	usesSpends bool // the refresh token was named
+	noToken    bool   // an unset token was named
+	noRefresh  bool   // an unset refresh token was named
+	usesSpends bool   // the refresh token was named
+	seed       string // names the input refresh_token, where one is given
 }
 
 // placeholder stands in a static scope for what is not yet known.
@@ -180,17 +182,30 @@ func (sc *scope) sessionValue(s string, missing *bool) any {
 	return s
 }
 
-// refreshToken is the session's; before there is one, the input of that name
-// (index -1: none is declared).
+// refreshToken is the session's; where there is none, and where the input of
+// that name (index -1: none is declared) is not the one that the session grew
+// from, it is the input's.
 func (sc *scope) refreshToken(index int) (any, error) {
 	sc.usesSpends = true
-	if sc.session.RefreshToken.IsZero() && index >= 0 && !sc.static {
+	if index >= 0 && !sc.static {
 		v, err := sc.input(index)
-		if err != nil || !isUnset(v) {
-			return v, err
+		if err != nil {
+			return nil, err
+		}
+		if text, ok := v.(string); ok {
+			sc.seed = seedOf(text)
+			if sc.session.RefreshToken.IsZero() || sc.session.Seed != sc.seed {
+				return v, nil
+			}
 		}
 	}
 	return sc.sessionValue(sc.session.RefreshToken.Reveal(), &sc.noRefresh), nil
+}
+
+// seedOf names a refresh token of the config without holding it.
+func seedOf(token string) string {
+	h := sha256.Sum256([]byte("renewd refresh token of the config\x00" + token))
+	return hex.EncodeToString(h[:8])
 }
 
 func (n *node) call(sc *scope) (any, error) {

@@ -21,13 +21,13 @@ func (s *Source) Traits() *agent.Traits { return &s.traits }
 
 // Prepare implements agent.Source.
 func (s *Source) Prepare(ctx context.Context, kind agent.Step, session agent.Session) (*agent.Attempt, error) {
-	st, err := s.step(kind, session)
+	st, err := s.step(kind, &session)
 	if err != nil {
 		return nil, err
 	}
 	sc := (&scope{ctx: ctx, src: s, session: session, secrets: map[any]agent.Secret{}}).again(time.Time{})
 	sc.now = s.serverTime(nil)
-	if st.valid != nil && !session.Valid {
+	if st.valid != nil && !session.Valid && !session.Token.IsZero() {
 		if v, err := st.valid.eval(sc); err != nil || v != false {
 			return nil, agent.ErrPassedOver
 		}
@@ -50,34 +50,22 @@ func (s *Source) Prepare(ctx context.Context, kind agent.Step, session agent.Ses
 }
 
 // step picks the alternative for what is asked.
-func (s *Source) step(kind agent.Step, session agent.Session) (*step, error) {
+func (s *Source) step(kind agent.Step, session *agent.Session) (*step, error) {
 	p := s.set.prog
 	switch {
 	case kind == agent.StepLogin && s.login >= 0:
 		return &p.login[s.login], nil
-	case kind == agent.StepLogin:
-		return s.firstRefresh(session)
 	case kind == agent.StepRefresh && s.refresh >= 0:
 		return &p.refresh[s.refresh], nil
 	case kind == agent.StepRefresh && s.extend >= 0 && !session.Token.IsZero():
 		return &p.extend[s.extend], nil
 	case kind == agent.StepLogout && s.logout >= 0:
 		return &p.logout[s.logout], nil
+	case kind == agent.StepLogin:
+		return nil, &agent.Error{Kind: agent.NeedsHuman, Step: kind, Unsent: true,
+			Detail: "no login can be done with what is given", Hint: "give a new refresh_token, or the inputs of a login"}
 	}
 	return nil, agent.ErrPassedOver
-}
-
-// firstRefresh stands for a login where only an input refresh_token is given.
-func (s *Source) firstRefresh(session agent.Session) (*step, error) {
-	for i := range s.set.prog.inputs {
-		if s.set.prog.inputs[i].name == "refresh_token" && s.values[i] != nil && s.refresh >= 0 {
-			st := s.set.prog.refresh[s.refresh]
-			st.kind, st.valid = agent.StepLogin, nil
-			return &st, nil
-		}
-	}
-	return nil, &agent.Error{Kind: agent.NeedsHuman, Step: agent.StepLogin, Unsent: true,
-		Detail: "no login can be done with what is given", Hint: "give the inputs of one of the logins"}
 }
 
 // build makes the request of one try. What goes wrong in it was never sent.
@@ -94,6 +82,9 @@ func (s *Source) build(st *step, sc *scope) (*wire.Request, error) {
 	}
 	if err == nil && st.request.bearer && sc.session.Token.IsZero() {
 		sc.noToken = true
+	}
+	if req != nil {
+		req.Clock = s.set.clock
 	}
 	if err != nil {
 		kind := agent.Misconfigured
@@ -207,7 +198,7 @@ func spent(err error, spends bool) error {
 // grant makes of an answer what the agent wants to know.
 func (s *Source) grant(st *step, f *found, a *wire.Answer, sc *scope) (*agent.Grant, error) {
 	g := &agent.Grant{Sent: a.Sent, Token: agent.NewSecret(f.token), Type: f.typ, Extra: f.extra,
-		RefreshToken: agent.NewSecret(f.refresh), Skew: a.Skew, HasSkew: a.HasSkew}
+		RefreshToken: agent.NewSecret(f.refresh), Seed: sc.seed, Skew: a.Skew, HasSkew: a.HasSkew}
 	if a.FarDate {
 		g.Note = "the Date of the server's answer is more than a day off and was not believed"
 	}

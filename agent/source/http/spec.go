@@ -161,12 +161,11 @@ type Rule struct {
 	Hint    string        `yaml:"hint"`
 }
 
-// Lifetime bounds what is known of an access token's life.
-type Lifetime struct {
-	Max     spec.Duration `yaml:"max"`
-	Default spec.Duration `yaml:"default"` // only where nothing else is known
-	JWT     *bool         `yaml:"jwt"`     // false: the token's own exp is not read
-}
+// Lifetime and Present are the same for all sources.
+type (
+	Lifetime = spec.Lifetime
+	Present  = spec.Present
+)
 
 // Session says when a session ends whatever is refreshed.
 type Session struct {
@@ -190,8 +189,7 @@ type Limits struct {
 	Concurrency *int       `yaml:"concurrency"`
 }
 
-// Present says how a token is presented to its API.
-type Present struct {
-	Header string `yaml:"header"`
-	Value  string `yaml:"value"` // expression over token and extra.X
+// OverrideKeys are the keys of Overrides.
+func OverrideKeys() []string {
+	return []string{"lifetime", "session", "rejected", "limits", "present", "tls", "proxy"}
 }

@@ -25,6 +25,14 @@ type Request struct {
 	Header  nethttp.Header
 	Body    []byte // nil: none
 	Timeout time.Duration
+	Clock   agent.Clock // nil: the wall clock, without one that counts suspend
+}
+
+func (r *Request) now() agent.Instant {
+	if r.Clock == nil {
+		return agent.Instant{Wall: time.Now()}
+	}
+	return r.Clock()
 }
 
 // Answer is a whole answer of a server. Nothing in it is ever shown.
@@ -59,7 +67,7 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 		WroteHeaderField: func(string, []string) { wrote.Store(true) },
 		WroteHeaders:     func() { wrote.Store(true) },
 	})
-	a := &Answer{Sent: c.clock()}
+	a := &Answer{Sent: r.now()}
 	hop := *r
 	if ctx.Err() != nil {
 		return nil, failure(ctx.Err(), r.URL, timeout, true)
@@ -118,7 +126,7 @@ func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer) error {
 		return err
 	}
 	defer resp.Body.Close()
-	a.Received = c.clock()
+	a.Received = r.now()
 	a.Status, a.Header = resp.StatusCode, resp.Header
 	if headerSize(resp.Header) > MaxHeader {
 		return errHeader

@@ -1,0 +1,25 @@
+package http
+
+import (
+	"embed"
+	"io/fs"
+	"strings"
+)
+
+//go:embed presets/*.yaml
+var presets embed.FS
+
+// Presets names the embedded presets.
+func Presets() []string {
+	entries, _ := fs.ReadDir(presets, "presets")
+	var out []string
+	for _, e := range entries {
+		out = append(out, strings.TrimSuffix(e.Name(), ".yaml"))
+	}
+	return out
+}
+
+// Preset gives the YAML of an embedded preset.
+func Preset(name string) ([]byte, error) {
+	return presets.ReadFile("presets/" + name + ".yaml")
+}
