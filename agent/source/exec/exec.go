@@ -89,8 +89,8 @@ func (s *Source) Program() string { return s.spec.Command[0] }
 // Traits implements agent.Source.
 func (s *Source) Traits() *agent.Traits { return &s.traits }
 
-// SecretFiles are the files whose change may change a secret of this source.
-func (s *Source) SecretFiles() (out []string) {
+// Files are the files whose change may change a secret of this source.
+func (s *Source) Files() (out []string) {
 	for _, r := range s.spec.Env {
 		if f := r.Handle().File(); f != "" {
 			out = append(out, f)

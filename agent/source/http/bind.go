@@ -347,8 +347,8 @@ func (s *Source) principal() string {
 	return unique.Make(strings.Join(parts, "\x1f")).Value()
 }
 
-// SecretFiles are the files whose change may change a secret of this source.
-func (s *Source) SecretFiles() (out []string) {
+// Files are the files whose change may change a secret of this source.
+func (s *Source) Files() (out []string) {
 	add := func(h secret.Handle) {
 		if f := h.File(); f != "" {
 			out = append(out, f)

@@ -94,8 +94,8 @@ func fingerprint(s *Spec) string {
 // Traits implements agent.Source.
 func (s *Source) Traits() *agent.Traits { return &s.traits }
 
-// SecretFiles are the files whose change may change the key.
-func (s *Source) SecretFiles() []string {
+// Files are the files whose change may change the key.
+func (s *Source) Files() []string {
 	if f := s.spec.Key.Handle().File(); f != "" {
 		return []string{f}
 	}
