@@ -70,8 +70,7 @@ func Load(path string) (*Config, Problems, error) {
 	problems = append(problems, c.readMore(filepath.Join(dir, "conf.d"), c.addTokens)...)
 	problems = append(problems, c.readMore(filepath.Join(dir, "presets"), c.addPreset)...)
 	problems = append(problems, c.validate()...)
-	problems.Sort()
-	return c, problems, nil
+	return c, problems.Sorted(), nil
 }
 
 // readMore reads the *.yaml files of a directory that may be absent, in the

@@ -48,10 +48,15 @@ func (p Problems) Fatal() bool {
 	return slices.ContainsFunc(p, func(p Problem) bool { return !p.Warn })
 }
 
-// Sort puts problems in reading order; those of one place stay in theirs.
-func (p Problems) Sort() {
+// Sorted gives the problems in reading order, of one key only the first: what
+// follows from it is no news.
+func (p Problems) Sorted() Problems {
+	p = slices.Clone(p)
 	slices.SortStableFunc(p, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return slices.CompactFunc(p, func(a, b Problem) bool {
+		return a.Warn == b.Warn && a.Line > 0 && a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Path == b.Path
 	})
 }
 

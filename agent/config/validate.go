@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,10 +130,6 @@ func (v *validator) sink(t *Token, i int) {
 	}
 	v.oneOf(t.place, at+".on_expiry", s.OnExpiry, "keep", "remove")
 	v.oneOf(t.place, at+".on_stop", s.OnStop, "keep", "remove")
-	if !filepath.IsAbs(s.Path) && strings.HasPrefix(filepath.Clean(s.Path), "..") {
-		v.add(t.place, at+".path", "give an absolute path", "a relative path stays below the runtime directory's tokens/")
-		return
-	}
 }
 
 // readers are consumers that refresh or discard a token when it has less life

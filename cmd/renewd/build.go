@@ -1,0 +1,308 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"renewd/agent"
+	"renewd/agent/config"
+	"renewd/agent/secret"
+	"renewd/agent/source/exec"
+	filesource "renewd/agent/source/file"
+	"renewd/agent/source/http"
+	"renewd/agent/source/jwt"
+	"renewd/agent/source/spec"
+	"renewd/agent/source/wire"
+	"renewd/platform/atomicfile"
+	"renewd/platform/paths"
+	"renewd/sink"
+	"renewd/sink/file"
+)
+
+// builder makes what the config declares: sources and sinks, in one switch each.
+type builder struct {
+	clock      agent.Clock
+	secrets    *secret.Resolver
+	transports *wire.Transports
+	writer     *atomicfile.Writer
+	paths      paths.Set
+	log        *slog.Logger
+
+	programs map[string]*http.Program // presets, compiled once
+}
+
+func newBuilder(clock agent.Clock, set paths.Set, log *slog.Logger) *builder {
+	return &builder{clock: clock, secrets: secret.NewResolver(), transports: wire.NewTransports(wire.Options{Clock: clock, Concurrency: 256}),
+		writer: atomicfile.NewWriter(), paths: set, log: log, programs: map[string]*http.Program{}}
+}
+
+// built is a config made into what the agent runs.
+type built struct {
+	specs   []*agent.Spec
+	hosts   map[string]agent.HostLimits
+	watched map[string][]watched // by path
+}
+
+// watched is what a changed file means.
+type watched struct {
+	token string
+	kind  watchKind
+}
+
+type watchKind int
+
+const (
+	watchSecret watchKind = iota
+	watchSource
+	watchSink
+)
+
+// build makes everything; all problems are told at once.
+func (b *builder) build(c *config.Config) (*built, config.Problems) {
+	out := &built{hosts: map[string]agent.HostLimits{}, watched: map[string][]watched{}}
+	for name, l := range c.Hosts {
+		for _, h := range hostPorts(name) {
+			out.hosts[h] = agent.HostLimits{Concurrency: l.Concurrency}
+			if l.Requests != nil {
+				out.hosts[h] = agent.HostLimits{Concurrency: l.Concurrency, Requests: l.Requests.N, Per: l.Requests.Per}
+			}
+		}
+	}
+	var problems config.Problems
+	sinks := map[string]config.Problem{}
+	// Presets are compiled anew: an admin's own may have changed.
+	clear(b.programs)
+	for _, name := range sortedKeys(c.Tokens) {
+		t := c.Tokens[name]
+		s, ps := b.token(name, t, c, out, sinks)
+		problems = append(problems, ps...)
+		if s != nil {
+			out.specs = append(out.specs, s)
+		}
+	}
+	return out, problems
+}
+
+// hostPorts are the names under which limits are kept: a name without a port
+// stands for the two usual ones.
+func hostPorts(name string) []string {
+	if _, _, err := net.SplitHostPort(name); err == nil {
+		return []string{name}
+	}
+	return []string{net.JoinHostPort(name, "443"), net.JoinHostPort(name, "80")}
+}
+
+func (b *builder) token(name string, t *config.Token, c *config.Config, out *built, taken map[string]config.Problem) (*agent.Spec, config.Problems) {
+	var problems config.Problems
+	src, ps := b.source(t, c)
+	for _, p := range ps {
+		problems = append(problems, t.Place().Problem(p))
+	}
+	s := &agent.Spec{Name: name, Source: src}
+	at := func(path string, err error, hint string) {
+		problems = append(problems, t.PlaceOf().Problem(spec.Problem{Path: path, Msg: err.Error(), Hint: hint}))
+	}
+	s.Renew.Before, _ = t.Renew.Before.Parse()
+	s.Renew.MinInterval, _ = t.Renew.MinInterval.Parse()
+	if j := t.Renew.Jitter; j != nil {
+		s.Renew.NoJitter, s.Renew.Jitter = true, float64(*j)
+	}
+	if t.Allow != nil {
+		s.Access = &agent.Access{}
+		for i, u := range t.Allow.Users {
+			id, err := userID(u)
+			if err != nil {
+				at(spec.Index("allow.users", i), err, "create the account, or correct its name")
+				continue
+			}
+			s.Access.UIDs = append(s.Access.UIDs, id)
+		}
+		for i, g := range t.Allow.Groups {
+			id, err := groupID(g)
+			if err != nil {
+				at(spec.Index("allow.groups", i), err, "create the group, or correct its name")
+				continue
+			}
+			s.Access.GIDs = append(s.Access.GIDs, id)
+		}
+	}
+	for i := range t.Sinks {
+		sk, err := b.sink(name, &t.Sinks[i])
+		where := spec.Index("sinks", i)
+		if err != nil {
+			hint := ""
+			if e, ok := errors.AsType[*atomicfile.Error](err); ok {
+				hint = e.Hint
+			}
+			at(where, err, hint)
+			continue
+		}
+		here := t.PlaceOf().Problem(spec.Problem{Path: where, Msg: "two sinks write one file"})
+		if first, ok := taken[sk.Path()]; ok {
+			here.Hint = fmt.Sprintf("the other is %s in %s:%d", first.Path, first.File, first.Line)
+			problems = append(problems, here)
+			continue
+		}
+		taken[sk.Path()] = here
+		s.Sinks = append(s.Sinks, sk)
+		out.watched[sk.Path()] = append(out.watched[sk.Path()], watched{name, watchSink})
+	}
+	if problems.Fatal() || src == nil {
+		return nil, problems
+	}
+	if w, ok := src.(interface{ Files() []string }); ok {
+		for _, f := range w.Files() {
+			out.watched[f] = append(out.watched[f], watched{name, watchSecret})
+		}
+	}
+	if w, ok := src.(interface{ SourceFile() string }); ok && w.SourceFile() != "" {
+		out.watched[w.SourceFile()] = append(out.watched[w.SourceFile()], watched{name, watchSource})
+	}
+	return s, problems
+}
+
+// source is the one switch over the types of sources.
+func (b *builder) source(t *config.Token, c *config.Config) (agent.Source, []spec.Problem) {
+	env := &http.Env{Now: b.clock, Secrets: b.secrets, Transports: b.transports,
+		TLS: c.Defaults.TLS, Proxy: c.Defaults.Proxy, NoProxy: c.Defaults.NoProxy}
+	s := &t.Source
+	switch {
+	case s.HTTP != nil:
+		p, problems := http.Compile("http", s.HTTP)
+		if p == nil {
+			return nil, problems
+		}
+		src, more := p.Bind(s.HTTP.Values, nil, env)
+		return orNil(src), append(problems, more...)
+	case s.Exec != nil:
+		return sourceOrNil(exec.New(s.Exec, b.clock))
+	case s.File != nil:
+		return sourceOrNil(filesource.New(s.File, b.clock))
+	case s.JWT != nil:
+		return sourceOrNil(jwt.New(s.JWT, b.clock, b.secrets))
+	case s.Use != nil:
+		p := b.program(s.Type, c)
+		if p == nil {
+			return nil, nil // said with the preset's own problems, or as an unknown type
+		}
+		src, problems := p.Bind(s.Use.Values, &s.Use.Overrides, env)
+		return orNil(src), problems
+	}
+	return nil, nil
+}
+
+// orNil keeps a nil *http.Source from becoming a Source that is not nil.
+func orNil(s *http.Source) agent.Source {
+	if s == nil {
+		return nil
+	}
+	return s
+}
+
+func sourceOrNil[S interface {
+	comparable
+	agent.Source
+}](s S, problems []spec.Problem) (agent.Source, []spec.Problem) {
+	var none S
+	if s == none {
+		return nil, problems
+	}
+	return s, problems
+}
+
+// program compiles a preset once.
+func (b *builder) program(name string, c *config.Config) *http.Program {
+	if p, ok := b.programs[name]; ok {
+		return p
+	}
+	preset := c.Presets[name]
+	if preset == nil {
+		preset, _ = embedded(name)
+	}
+	if preset == nil {
+		return nil
+	}
+	p, _ := http.Compile(name, preset.Spec)
+	b.programs[name] = p
+	return p
+}
+
+// presetProblems are what is wrong with the admin's own presets.
+func presetProblems(c *config.Config) config.Problems {
+	var out config.Problems
+	for _, name := range sortedKeys(c.Presets) {
+		preset := c.Presets[name]
+		_, problems := http.Compile(name, preset.Spec)
+		for _, p := range problems {
+			out = append(out, preset.Place.Problem(p))
+		}
+	}
+	return out
+}
+
+// embedded is one of the presets that come with renewd; nil for another name.
+func embedded(name string) (*config.Preset, config.Problems) {
+	data, ok := http.Preset(name)
+	if !ok {
+		return nil, nil
+	}
+	return config.DecodePreset(name, "preset "+name, data)
+}
+
+// sink makes one file sink.
+func (b *builder) sink(name string, s *config.Sink) (*file.Sink, error) {
+	format, err := sink.New(sink.Options{Format: s.Format, Newline: s.Newline, Machine: s.Machine, Login: s.Login, Template: s.Template})
+	if err != nil {
+		return nil, err
+	}
+	path, err := file.Path(b.paths.Tokens(), s.Path, name, format)
+	if err != nil {
+		return nil, err
+	}
+	o := file.Options{Path: filepath.Clean(path), Format: format, Writer: b.writer, TokensDir: b.paths.Tokens(), Log: b.log,
+		OnExpiry: policy(s.OnExpiry), OnStop: policy(s.OnStop), Access: atomicfile.Access{Owner: s.Owner, Group: s.Group}}
+	if s.Mode != nil {
+		if err := modeAllowed(); err != nil {
+			return nil, err
+		}
+		o.Access.Mode = fileMode(*s.Mode)
+	}
+	return file.New(o)
+}
+
+func policy(s string) file.Policy {
+	if s == "remove" {
+		return file.Remove
+	}
+	return file.Keep
+}
+
+// userID resolves an account's name or number.
+func userID(name string) (uint32, error) {
+	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return uint32(n), nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, fmt.Errorf("there is no user %q", name)
+	}
+	n, err := strconv.ParseUint(u.Uid, 10, 32)
+	return uint32(n), err
+}
+
+func groupID(name string) (uint32, error) {
+	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return uint32(n), nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, fmt.Errorf("there is no group %q", name)
+	}
+	n, err := strconv.ParseUint(g.Gid, 10, 32)
+	return uint32(n), err
+}

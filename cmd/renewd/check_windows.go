@@ -1,0 +1,11 @@
+package main
+
+import (
+	"io"
+
+	"renewd/agent/config"
+)
+
+func checkSinksAsService(_, ew io.Writer, _ checkOptions, _ *config.Config, made *built, _ *builder) error {
+	return sinkProblems(ew, made)
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"renewd/agent"
+	"renewd/agent/config"
+	"renewd/agent/secret"
+	"renewd/agent/state"
+	"renewd/agent/watch"
+	"renewd/platform/clock"
+	"renewd/platform/paths"
+)
+
+// daemon is the agent with everything around it: config, state, sinks, watches.
+type daemon struct {
+	configPath string
+	paths      paths.Set
+	log        *slog.Logger
+	level      *slog.LevelVar
+	agent      *agent.Agent
+	state      *state.DB
+	builder    *builder
+	watcher    *watch.Watcher
+
+	reloading sync.Mutex
+	config    atomic.Pointer[config.Config]
+	problems  atomic.Pointer[config.Problems] // of the last load; fatal ones left the old config in place
+	loaded    atomic.Pointer[built]
+	watches   map[string]*watching
+	changed   chan struct{} // a file of the config changed
+}
+
+// watching is one watched path and what its changes mean.
+type watching struct {
+	file *watch.File
+	stop chan struct{}
+	mu   sync.Mutex
+	what []watched
+}
+
+// readClock is the seam of time for the whole process.
+func readClock() agent.Instant {
+	return agent.Instant{Wall: time.Now().Round(0), Boot: clock.Boot()}
+}
+
+// setPaths are the directories of this process's agent: what systemd gave it,
+// else the system's for root, else the user's own.
+func setPaths() (paths.Set, error) {
+	set := paths.System()
+	if os.Geteuid() != 0 && os.Getenv("RUNTIME_DIRECTORY") == "" && os.Getenv("STATE_DIRECTORY") == "" {
+		user, err := paths.User()
+		if err != nil {
+			return set, fail(exitFailed, "set HOME, or XDG_CONFIG_HOME, XDG_STATE_HOME and XDG_RUNTIME_DIR", "%w", err)
+		}
+		set = user
+	}
+	// systemd.exec(5): several directories are separated by colons; ours is the first.
+	if d := firstDir("RUNTIME_DIRECTORY"); d != "" {
+		set.Runtime = d
+		set.Socket = filepath.Join(d, "renewd.sock")
+	}
+	if d := firstDir("STATE_DIRECTORY"); d != "" {
+		set.State = d
+	}
+	if d := firstDir("CONFIGURATION_DIRECTORY"); d != "" {
+		set.Config = filepath.Join(d, "renewd.yaml")
+	}
+	return set, nil
+}
+
+func firstDir(name string) string {
+	for _, d := range filepath.SplitList(os.Getenv(name)) {
+		if filepath.IsAbs(d) {
+			return d
+		}
+	}
+	return ""
+}
+
+// load reads and builds the config, and says all that is wrong with it.
+func (d *daemon) load() (*config.Config, *built, config.Problems, error) {
+	c, problems, err := config.Load(d.configPath)
+	if errors.Is(err, config.ErrNoConfig) {
+		d.log.Info(agent.MsgIdle, "config", d.configPath)
+		return c, &built{}, nil, nil
+	}
+	if err != nil {
+		return c, nil, nil, err
+	}
+	problems = append(problems, judge(c, d.builder)...)
+	if problems.Fatal() {
+		return c, nil, problems, nil
+	}
+	b, more := d.builder.build(c)
+	problems = append(problems, more...)
+	return c, b, problems.Sorted(), nil
+}
+
+// open takes the state and makes the agent.
+func (d *daemon) open(c *config.Config) error {
+	dir := d.paths.State
+	if c.State.Dir != "" {
+		dir = string(c.State.Dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fail(exitFailed, "make it writable by this user, or set state: {dir: …}", "make the state directory: %w", err)
+	}
+	o := state.Options{Dir: dir}
+	if c.State.Key != nil {
+		key, err := secret.NewResolver().Resolve(context.Background(), *c.State.Key)
+		if err != nil {
+			return fail(exitUsage, "", "read state.key: %w", err)
+		}
+		o.Key = key
+	}
+	db, err := state.Open(o)
+	if err != nil {
+		return stateFailure(err)
+	}
+	d.state = db
+	a, err := agent.New(agent.Options{Store: db, Clock: readClock, BootID: clock.BootID(), Log: d.log})
+	if err != nil {
+		_ = db.Close()
+		return stateFailure(err)
+	}
+	d.agent = a
+	return nil
+}
+
+// stateFailure says what to do about a state that cannot be used.
+func stateFailure(err error) error {
+	if _, ok := errors.AsType[*state.HeldError](err); ok {
+		return fail(exitFailed, "stop it first (renewd service stop), or talk to it: renewd status", "%w", err)
+	}
+	if _, ok := errors.AsType[*state.BrokenError](err); ok {
+		return fail(exitUsage, "it was left as it is; to go on with an empty one: renewd state reset --keep-broken", "%w", err)
+	}
+	return fail(exitFailed, "", "%w", err)
+}
+
+// apply makes a checked config the running one.
+func (d *daemon) apply(c *config.Config, b *built) error {
+	if err := d.agent.Apply(b.specs, b.hosts); err != nil {
+		return stateFailure(err)
+	}
+	setLevel(d.level, c.Log.Level)
+	d.config.Store(c)
+	d.loaded.Store(b)
+	d.watch(c, b)
+	d.log.Info(agent.MsgApplied, agent.KeyCount, len(b.specs))
+	return nil
+}
+
+// reload reads the config again; a bad one changes nothing.
+func (d *daemon) reload() config.Problems {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	c, b, problems, err := d.load()
+	if err != nil {
+		problems = config.Problems{{File: d.configPath, Msg: err.Error()}}
+	}
+	d.problems.Store(&problems)
+	d.say(problems)
+	if problems.Fatal() {
+		d.log.Error("config refused; the running one stays")
+		return problems
+	}
+	if err := d.apply(c, b); err != nil {
+		problems = append(problems, config.Problem{File: d.configPath, Msg: err.Error()})
+		d.problems.Store(&problems)
+		d.log.Error("config refused; the running one stays", agent.KeyError, err)
+	}
+	return problems
+}
+
+// say logs every problem of a config.
+func (d *daemon) say(problems config.Problems) {
+	for _, p := range problems {
+		level := slog.LevelError
+		if p.Warn {
+			level = slog.LevelWarn
+		}
+		d.log.Log(context.Background(), level, "config: "+p.String())
+	}
+}
+
+// watch follows the files that matter: the config's own, secrets, sources, and
+// what sinks wrote.
+func (d *daemon) watch(c *config.Config, b *built) {
+	wanted := map[string][]watched{}
+	for _, f := range append(slices.Clone(c.Files), c.Dirs...) {
+		wanted[f] = nil
+	}
+	for _, dir := range []string{"conf.d", "presets"} {
+		wanted[filepath.Join(filepath.Dir(d.configPath), dir)] = nil
+	}
+	wanted[d.configPath] = nil
+	for path, what := range b.watched {
+		wanted[path] = append(wanted[path], what...)
+	}
+	for path, w := range d.watches {
+		if _, ok := wanted[path]; !ok {
+			w.file.Stop()
+			close(w.stop)
+			delete(d.watches, path)
+		}
+	}
+	for path, what := range wanted {
+		if w := d.watches[path]; w != nil {
+			w.mu.Lock()
+			w.what = what
+			w.mu.Unlock()
+			continue
+		}
+		w := &watching{file: d.watcher.Add(path), stop: make(chan struct{}), what: what}
+		d.watches[path] = w
+		go d.follow(w)
+	}
+}
+
+// follow hands the changes of one file to whom they concern.
+func (d *daemon) follow(w *watching) {
+	for {
+		select {
+		case <-w.stop:
+			return
+		case <-w.file.C:
+		}
+		w.mu.Lock()
+		what := w.what
+		w.mu.Unlock()
+		if len(what) == 0 {
+			select {
+			case d.changed <- struct{}{}:
+			default:
+			}
+		}
+		for _, x := range what {
+			t, ok := d.agent.Token(x.token)
+			if !ok {
+				continue
+			}
+			switch x.kind {
+			case watchSecret:
+				t.SecretChanged()
+			case watchSource:
+				t.SourceChanged()
+			case watchSink:
+				t.Drifted()
+			}
+		}
+	}
+}
+
+// judge refuses a config whose files others may change: they could have their
+// own programs run and their own servers sent the secrets.
+func judge(c *config.Config, _ *builder) config.Problems {
+	out := presetProblems(c)
+	for _, f := range c.Files {
+		if err := trusted(f); err != nil {
+			out = append(out, config.Problem{File: f, Msg: err.Error(), Hint: err.hint})
+		}
+	}
+	return out
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"renewd/agent/source/http"
+	"renewd/agent/source/spec"
+)
+
+func newPresets() *cobra.Command {
+	var example bool
+	c := &cobra.Command{
+		Use:       "presets [NAME]",
+		Short:     "List the vendors it knows; with NAME its inputs and its YAML",
+		Args:      cobra.MaximumNArgs(1),
+		ValidArgs: http.Presets(),
+		RunE: func(c *cobra.Command, args []string) error {
+			w := c.OutOrStdout()
+			if len(args) == 0 {
+				return listPresets(w)
+			}
+			if !slices.Contains(http.Presets(), args[0]) {
+				return fail(exitUsage, spec.Meant(args[0], http.Presets()), "there is no preset %q", args[0])
+			}
+			if example {
+				return printExample(w, args[0])
+			}
+			return printPreset(w, args[0])
+		},
+	}
+	c.Flags().BoolVar(&example, "example", false, "print a tokens: block to paste")
+	return c
+}
+
+func listPresets(w io.Writer) error {
+	for _, name := range http.Presets() {
+		p, _ := embedded(name)
+		var required []string
+		for _, in := range sortedKeys(p.Spec.Inputs) {
+			if d := p.Spec.Inputs[in]; d.Required && d.Default.IsZero() {
+				required = append(required, in)
+			}
+		}
+		for _, group := range p.Spec.OneOf {
+			required = append(required, "("+strings.Join(group, "+")+")")
+		}
+		if _, err := fmt.Fprintf(w, "%-12s %s\n", name, strings.Join(required, ", ")); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(w, "\nrenewd presets NAME shows inputs and YAML; --example a block to paste.")
+	return err
+}
+
+func printPreset(w io.Writer, name string) error {
+	p, _ := embedded(name)
+	fmt.Fprintf(w, "# inputs of %s, beside `type: %s`\n", name, name)
+	for _, in := range sortedKeys(p.Spec.Inputs) {
+		d := p.Spec.Inputs[in]
+		fmt.Fprintf(w, "#   %-18s %s\n", in, describe(d))
+	}
+	for _, group := range p.Spec.OneOf {
+		fmt.Fprintf(w, "#   one of: %s\n", strings.Join(group, " with "))
+	}
+	fmt.Fprintf(w, "# beside them: %s\n\n", "lifetime, session, present, tls, proxy, rejected, limits")
+	data, _ := http.Preset(name)
+	_, err := w.Write(data)
+	return err
+}
+
+func describe(d http.Input) string {
+	var words []string
+	if d.IsSecret() {
+		words = append(words, "secret")
+	} else if len(d.Type) > 0 {
+		words = append(words, strings.Join(d.Type, " or "))
+	}
+	switch {
+	case d.Required && d.Default.IsZero():
+		words = append(words, "required")
+	case !d.Default.IsZero():
+		words = append(words, fmt.Sprintf("default %v", d.Default.V))
+	}
+	if len(d.Choices) > 0 {
+		words = append(words, "one of "+strings.Join(sortedKeys(d.Choices), ", "))
+	}
+	if d.Help != "" {
+		words = append(words, d.Help)
+	}
+	return strings.Join(words, "; ")
+}
+
+// printExample prints a token to paste. Of alternatives the first is written
+// out.
+func printExample(w io.Writer, name string) error {
+	p, _ := embedded(name)
+	fmt.Fprintf(w, "tokens:\n  %s:\n    source:\n      type: %s\n", name, name)
+	wanted := map[string]bool{}
+	if len(p.Spec.OneOf) > 0 {
+		for _, in := range p.Spec.OneOf[0] {
+			wanted[in] = true
+		}
+	}
+	for _, in := range sortedKeys(p.Spec.Inputs) {
+		d := p.Spec.Inputs[in]
+		if !(d.Required && d.Default.IsZero()) && !wanted[in] {
+			continue
+		}
+		value := "…"
+		switch {
+		case d.IsSecret():
+			value = "{file: " + name + "." + in + "}"
+		case slices.Contains(d.Type, "url"):
+			value = "https://" + name + ".example.com"
+		case len(d.Choices) > 0:
+			value = sortedKeys(d.Choices)[0]
+		}
+		line := fmt.Sprintf("      %s: %s", in, value)
+		if d.Help != "" {
+			line += "   # " + d.Help
+		}
+		fmt.Fprintln(w, line)
+	}
+	_, err := fmt.Fprintf(w, "    sinks:\n      - {type: file}   # <runtime>/tokens/%s\n", name)
+	return err
+}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"renewd/agent"
+	"renewd/agent/config"
+	"renewd/agent/watch"
+	"renewd/platform/ipc"
+	"renewd/platform/paths"
+	"renewd/sink/socket"
+)
+
+// stopTime is how long a stop waits for what was sent.
+const stopTime = 35 * time.Second
+
+func newRun() *cobra.Command {
+	var configPath string
+	var once bool
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent in the foreground; it is what the service runs",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(context.Background(), stopSignals()...)
+			defer stop()
+			return runAgent(ctx, c.ErrOrStderr(), configPath, once)
+		},
+	}
+	c.Flags().StringVar(&configPath, "config", "", "config file (default: the system's for root, else the user's own)")
+	c.Flags().BoolVar(&once, "once", false, "obtain and publish every token once, then exit")
+	return c
+}
+
+// runAgent is the whole agent, from its config to its end.
+func runAgent(ctx context.Context, stderr io.Writer, configPath string, once bool) error {
+	set, err := setPaths()
+	if err != nil {
+		return err
+	}
+	if configPath != "" {
+		if set.Config, err = filepath.Abs(configPath); err != nil {
+			return fail(exitUsage, "", "%w", err)
+		}
+	}
+	d, c, b, err := prepare(set, stderr)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	if once {
+		return d.once(ctx, c, b)
+	}
+	return d.serve(ctx, c, b)
+}
+
+// prepare reads the config and opens the state.
+func prepare(set paths.Set, stderr io.Writer) (*daemon, *config.Config, *built, error) {
+	// Settings of the log stand in the config, so that is read first; until then
+	// the log is as it is by default.
+	first, _, _ := config.Load(set.Config)
+	log, level := newLog(stderr, first.Log.Level, first.Log.Format)
+	set = withConfig(set, first)
+	d := &daemon{configPath: set.Config, paths: set, log: log, level: level, builder: newBuilder(readClock, set, log),
+		watches: map[string]*watching{}, changed: make(chan struct{}, 1)}
+	c, b, problems, err := d.load()
+	if err != nil {
+		return nil, nil, nil, fail(exitUsage, "", "%w", err)
+	}
+	d.problems.Store(&problems)
+	if problems.Fatal() {
+		for _, p := range problems {
+			if !p.Warn {
+				fmt.Fprintf(stderr, "renewd: error: %s\n", p)
+			}
+		}
+		return nil, nil, nil, fail(exitUsage, "mend it, then: renewd check --config "+set.Config, "the config cannot be used")
+	}
+	d.say(problems)
+	warnProxy(log)
+	if err := d.open(c); err != nil {
+		return nil, nil, nil, err
+	}
+	d.watcher = watch.New(log)
+	return d, c, b, nil
+}
+
+// warnProxy says that the environment's proxies are not used: a service's
+// environment is not its admin's shell.
+func warnProxy(log *slog.Logger) {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"} {
+		if os.Getenv(name) != "" {
+			log.Warn("proxy variables of the environment are ignored; set defaults: {proxy: …}", "variable", name)
+			return
+		}
+	}
+}
+
+func (d *daemon) close() {
+	if d.watcher != nil {
+		d.watcher.Close()
+	}
+	if d.state != nil {
+		if err := d.state.Close(); err != nil {
+			d.log.Error(agent.MsgStateFailed, agent.KeyError, err)
+		}
+	}
+}
+
+// once obtains and publishes every token and ends.
+func (d *daemon) once(ctx context.Context, c *config.Config, b *built) error {
+	if err := d.makeRuntime(c); err != nil {
+		return err
+	}
+	if err := d.apply(c, b); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	runCtx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
+	var missing []string
+	for _, s := range b.specs {
+		t, ok := d.agent.Token(s.Name)
+		if !ok {
+			continue
+		}
+		if !t.Settle(ctx) {
+			missing = append(missing, s.Name)
+			for _, p := range t.Status().Problems {
+				d.log.Error("no token", agent.KeyToken, s.Name, agent.KeyKind, p.Kind, agent.KeyError, p.Detail, agent.KeyHint, p.Hint)
+			}
+		}
+	}
+	stop()
+	<-ended
+	if len(missing) > 0 {
+		return fail(exitNotValid, "the log above says why", "no valid token, or not everywhere, for %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// serve runs until ctx ends.
+func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
+	if err := d.makeRuntime(c); err != nil {
+		return err
+	}
+	l, err := d.listen(c)
+	if err != nil {
+		return err
+	}
+	if err := d.apply(c, b); err != nil {
+		_ = l.Close()
+		return err
+	}
+	srv, err := socket.New(socket.Options{Agent: d.agent, Log: d.log, Version: versionText(), Managers: d.managers(l),
+		Reload: d.reloadCall, ConfigError: d.configError})
+	if err != nil {
+		_ = l.Close()
+		return fail(exitFailed, "", "%w", err)
+	}
+	srv.Audit(c.Log.Audit)
+	go func() { _ = srv.Serve(l) }()
+	stopMetrics, err := d.metrics(srv, c)
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
+	runCtx, stopRun := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
+	if len(b.specs) > 1000 {
+		debug.FreeOSMemory() // what reading a large config needed
+	}
+	d.log.Info("agent started", "socket", d.paths.Socket, agent.KeyCount, len(b.specs), "sealed_by", d.state.SealedBy())
+	d.untilStopped(ctx, srv)
+
+	d.log.Info("agent stops; waits for what was sent")
+	stopRun()
+	closeCtx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	stopMetrics()
+	_ = srv.Close(closeCtx)
+	select {
+	case <-ended:
+		d.agent.Stopped(closeCtx)
+	case <-closeCtx.Done():
+		d.log.Warn("stopped while an answer was still owed")
+	}
+	d.log.Info("agent stopped")
+	return nil
+}
+
+// untilStopped reloads the config when it changes or a signal asks for it.
+func (d *daemon) untilStopped(ctx context.Context, srv *socket.Server) {
+	hup := make(chan os.Signal, 1)
+	if s := reloadSignals(); len(s) > 0 {
+		signal.Notify(hup, s...)
+		defer signal.Stop(hup)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		case <-d.changed:
+		}
+		d.reload()
+		if c := d.config.Load(); c != nil {
+			srv.Audit(c.Log.Audit)
+		}
+	}
+}
+
+// makeRuntime makes the directory of the socket where it is the default one.
+func (d *daemon) makeRuntime(c *config.Config) error {
+	if err := d.paths.MakeRuntime(); err != nil {
+		hint := "make it writable by this user"
+		if errors.Is(err, fs.ErrPermission) && c.Socket.Path == "" {
+			hint = "run as the service (renewd service install), or as a user with XDG_RUNTIME_DIR set"
+		}
+		return fail(exitFailed, hint, "%w", err)
+	}
+	return nil
+}
+
+// listen opens the socket. A user's own agent lets nobody else in.
+func (d *daemon) listen(c *config.Config) (*ipc.Listener, error) {
+	o := ipc.Options{Path: d.paths.Socket, Mode: 0o600, Group: c.Socket.Group}
+	if d.system() {
+		o.Mode = 0o666
+		if o.Group == "" && groupExists("renewd") && os.Geteuid() == 0 {
+			o.Group = "renewd"
+		}
+	}
+	if c.Socket.Mode != nil {
+		o.Mode = fileMode(*c.Socket.Mode)
+	}
+	l, err := ipc.Listen(o)
+	if err != nil {
+		hint := ""
+		if errors.Is(err, ipc.ErrInUse) {
+			hint = "renewd status shows it; stop it first, or set socket: {path: …}"
+		}
+		return nil, fail(exitFailed, hint, "open the socket: %w", err)
+	}
+	for _, w := range l.Warnings {
+		d.log.Warn(w)
+	}
+	return l, nil
+}
+
+// system says whether this is the machine's agent, as against a user's own.
+func (d *daemon) system() bool {
+	return os.Geteuid() == 0 || firstDir("RUNTIME_DIRECTORY") != ""
+}
+
+func groupExists(name string) bool {
+	_, err := groupID(name)
+	return err == nil
+}
+
+// managers are the members of the socket's group.
+func (d *daemon) managers(l *ipc.Listener) socket.Managers {
+	m := socket.Managers{}
+	if l.GID > 0 && d.system() {
+		m.GIDs = []uint32{uint32(l.GID)}
+	}
+	return m
+}
+
+// metrics opens the extra TCP listener, if there is to be one.
+func (d *daemon) metrics(srv *socket.Server, c *config.Config) (stop func(), err error) {
+	if c.Metrics.Listen == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("tcp", c.Metrics.Listen)
+	if err != nil {
+		return nil, fail(exitFailed, "choose another metrics: {listen: …}", "listen for metrics: %w", err)
+	}
+	ms := &http.Server{Handler: srv.MetricsHandler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute}
+	go func() { _ = ms.Serve(l) }()
+	return func() { _ = ms.Close() }, nil
+}
+
+// reloadCall is POST /v1/reload.
+func (d *daemon) reloadCall(context.Context) error {
+	var errs []error
+	problems := d.reload()
+	if !problems.Fatal() {
+		return nil
+	}
+	for _, p := range problems {
+		if !p.Warn {
+			errs = append(errs, errors.New(p.String()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// configError says why the config as it is on disk is not the running one.
+func (d *daemon) configError() string {
+	p := d.problems.Load()
+	if p == nil || !p.Fatal() {
+		return ""
+	}
+	for _, x := range *p {
+		if !x.Warn {
+			return x.String()
+		}
+	}
+	return ""
+}
