@@ -18,7 +18,7 @@ import (
 
 // Env is what a token's Source gets from the process around it.
 type Env struct {
-	Now        agent.Clock      // nil: the wall clock for both readings
+	Now        agent.Clock      // the one that Transports have; nil: the wall clock
 	Secrets    *secret.Resolver // nil: one without memory
 	Transports *wire.Transports // shared by all sources; required
 

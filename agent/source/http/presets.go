@@ -20,6 +20,7 @@ func Presets() []string {
 }
 
 // Preset gives the YAML of an embedded preset.
-func Preset(name string) ([]byte, error) {
-	return presets.ReadFile("presets/" + name + ".yaml")
+func Preset(name string) (data []byte, ok bool) {
+	data, err := presets.ReadFile("presets/" + name + ".yaml")
+	return data, err == nil
 }

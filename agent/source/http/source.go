@@ -83,9 +83,6 @@ func (s *Source) build(st *step, sc *scope) (*wire.Request, error) {
 	if err == nil && st.request.bearer && sc.session.Token.IsZero() {
 		sc.noToken = true
 	}
-	if req != nil {
-		req.Clock = s.set.clock
-	}
 	if err != nil {
 		kind := agent.Misconfigured
 		if sc.ctx.Err() != nil {

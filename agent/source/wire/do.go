@@ -25,14 +25,6 @@ type Request struct {
 	Header  nethttp.Header
 	Body    []byte // nil: none
 	Timeout time.Duration
-	Clock   agent.Clock // nil: the wall clock, without one that counts suspend
-}
-
-func (r *Request) now() agent.Instant {
-	if r.Clock == nil {
-		return agent.Instant{Wall: time.Now()}
-	}
-	return r.Clock()
 }
 
 // Answer is a whole answer of a server. Nothing in it is ever shown.
@@ -67,7 +59,7 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 		WroteHeaderField: func(string, []string) { wrote.Store(true) },
 		WroteHeaders:     func() { wrote.Store(true) },
 	})
-	a := &Answer{Sent: r.now()}
+	a := &Answer{Sent: c.clock()}
 	hop := *r
 	if ctx.Err() != nil {
 		return nil, failure(ctx.Err(), r.URL, timeout, true)
@@ -126,7 +118,7 @@ func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer) error {
 		return err
 	}
 	defer resp.Body.Close()
-	a.Received = r.now()
+	a.Received = c.clock()
 	a.Status, a.Header = resp.StatusCode, resp.Header
 	if headerSize(resp.Header) > MaxHeader {
 		return errHeader

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"renewd/agent"
 	"renewd/agent/source/spec"
 )
 
@@ -26,6 +27,7 @@ const (
 
 // Options make Transports; zero values mean the documented defaults.
 type Options struct {
+	Clock       agent.Clock          // nil: the wall clock for both readings
 	Concurrency int                  // kept connections a host (8)
 	RoundTrip   nethttp.RoundTripper // used for everything instead of the network, for tests
 	UserAgent   string               // "renewd"
@@ -40,11 +42,12 @@ type Transports struct {
 	hosts map[string]*Host
 }
 
-// NewTransports returns Transports without a connection, with the defaults.
-func NewTransports() *Transports { return New(Options{}) }
-
-// New returns Transports without a connection.
-func New(o Options) *Transports {
+// NewTransports returns Transports without a connection.
+func NewTransports(o Options) *Transports {
+	if o.Clock == nil {
+		start := time.Now()
+		o.Clock = func() agent.Instant { n := time.Now(); return agent.Instant{Wall: n, Boot: n.Sub(start)} }
+	}
 	if o.Concurrency == 0 {
 		o.Concurrency = 8
 	}
@@ -64,6 +67,7 @@ type Settings struct {
 // Client sends requests with one setting.
 type Client struct {
 	rt        nethttp.RoundTripper
+	clock     agent.Clock
 	agent     string
 	plaintext bool
 	hosts     *Transports
@@ -80,7 +84,7 @@ func (t *Transports) Client(s Settings) (*Client, spec.Problems) {
 	defer t.mu.Unlock()
 	c := t.pools[loaded.key]
 	if c == nil {
-		c = &Client{rt: t.opt.RoundTrip, agent: t.opt.UserAgent,
+		c = &Client{rt: t.opt.RoundTrip, clock: t.opt.Clock, agent: t.opt.UserAgent,
 			plaintext: isTrue(s.TLS.Plaintext), hosts: t}
 		if c.rt == nil {
 			c.rt = t.transport(loaded)

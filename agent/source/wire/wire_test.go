@@ -27,7 +27,7 @@ import (
 
 func client(t *testing.T, s wire.Settings) *wire.Client {
 	t.Helper()
-	tr := wire.NewTransports()
+	tr := wire.NewTransports(wire.Options{})
 	t.Cleanup(tr.CloseIdle)
 	c, problems := tr.Client(s)
 	if problems.Fatal() {
@@ -305,7 +305,7 @@ func TestSettingsProblems(t *testing.T) {
 		{wire.Settings{TLS: wire.TLS{Plaintext: &yes}}, "tls.plaintext", false},
 		{wire.Settings{Proxy: "hunter2@:"}, "proxy", true},
 	} {
-		_, p := wire.NewTransports().Client(k.s)
+		_, p := wire.NewTransports(wire.Options{}).Client(k.s)
 		if len(p) != 1 || p[0].Path != k.path || p.Fatal() != k.fatal || strings.Contains(p[0].String(), "hunter2") {
 			t.Errorf("got %v; want %s", p, k.path)
 		}
@@ -342,7 +342,7 @@ func TestProxy(t *testing.T) {
 }
 
 func TestPoolsAreShared(t *testing.T) {
-	tr := wire.NewTransports()
+	tr := wire.NewTransports(wire.Options{})
 	yes := true
 	a, _ := tr.Client(wire.Settings{})
 	b, _ := tr.Client(wire.Settings{TLS: wire.TLS{}.Over(nil)})
@@ -355,8 +355,8 @@ func TestPoolsAreShared(t *testing.T) {
 func TestClocks(t *testing.T) {
 	wall := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	header := nethttp.Header{}
-	clock := func() agent.Instant { return agent.Instant{Wall: wall, Boot: 1} }
-	tr := wire.New(wire.Options{
+	tr := wire.NewTransports(wire.Options{
+		Clock: func() agent.Instant { return agent.Instant{Wall: wall, Boot: 1} },
 		RoundTrip: roundTrip(func(*nethttp.Request) (*nethttp.Response, error) {
 			return &nethttp.Response{StatusCode: 503, Header: header, Body: io.NopCloser(&bytes.Buffer{})}, nil
 		}),
@@ -364,7 +364,7 @@ func TestClocks(t *testing.T) {
 	c, _ := tr.Client(wire.Settings{})
 	u := mustURL(t, "https://a.example")
 	do := func() *wire.Answer {
-		a, err := c.Do(t.Context(), &wire.Request{Method: "GET", URL: u, Clock: clock})
+		a, err := c.Do(t.Context(), &wire.Request{Method: "GET", URL: u})
 		if err != nil {
 			t.Fatal(err)
 		}
