@@ -68,8 +68,11 @@ func printPreset(w io.Writer, name string) error {
 		fmt.Fprintf(w, "#   one of: %s\n", strings.Join(group, " with "))
 	}
 	fmt.Fprintf(w, "# beside them: %s\n\n", "lifetime, session, present, tls, proxy, rejected, limits")
-	data, _ := http.Preset(name)
-	_, err := w.Write(data)
+	data, err := http.Preset(name)
+	if err != nil {
+		return fail(exitFailed, "", "%w", err)
+	}
+	_, err = w.Write(data)
 	return err
 }
 
