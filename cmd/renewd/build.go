@@ -37,7 +37,7 @@ type builder struct {
 }
 
 func newBuilder(clock agent.Clock, set paths.Set, log *slog.Logger) *builder {
-	return &builder{clock: clock, secrets: secret.NewResolver(), transports: wire.New(wire.Options{Concurrency: 256}),
+	return &builder{clock: clock, secrets: secret.NewResolver(), transports: wire.NewTransports(wire.Options{Clock: clock, Concurrency: 256}),
 		writer: atomicfile.NewWriter(), paths: set, log: log, programs: map[string]*http.Program{}}
 }
 
@@ -247,8 +247,8 @@ func presetProblems(c *config.Config) config.Problems {
 
 // embedded is one of the presets that come with renewd; nil for another name.
 func embedded(name string) (*config.Preset, config.Problems) {
-	data, err := http.Preset(name)
-	if err != nil {
+	data, ok := http.Preset(name)
+	if !ok {
 		return nil, nil
 	}
 	return config.DecodePreset(name, "preset "+name, data)
