@@ -78,6 +78,7 @@ func (s *Source) build(st *step, sc *scope) (*wire.Request, error) {
 		return nil, agent.ErrPassedOver
 	}
 	if err == nil {
+		req.Clock = s.set.clock
 		err = s.set.client.CheckURL(req.URL)
 	}
 	if err == nil && st.request.bearer && sc.session.Token.IsZero() {

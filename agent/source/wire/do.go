@@ -25,6 +25,7 @@ type Request struct {
 	Header  nethttp.Header
 	Body    []byte // nil: none
 	Timeout time.Duration
+	Clock   agent.Clock // of who counts from the Answer's instants; nil: the Transports'
 }
 
 // Answer is a whole answer of a server. Nothing in it is ever shown.
@@ -59,13 +60,18 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 		WroteHeaderField: func(string, []string) { wrote.Store(true) },
 		WroteHeaders:     func() { wrote.Store(true) },
 	})
-	a := &Answer{Sent: c.clock()}
+	a := &Answer{}
 	hop := *r
+	clock := c.clock
+	if r.Clock != nil {
+		clock = r.Clock
+	}
 	if ctx.Err() != nil {
 		return nil, failure(ctx.Err(), r.URL, timeout, true)
 	}
+	a.Sent = clock()
 	for hops := 0; ; hops++ {
-		err := c.roundTrip(ctx, &hop, a)
+		err := c.roundTrip(ctx, &hop, a, clock)
 		if err != nil {
 			return nil, failure(err, r.URL, timeout, asked.Load() && !wrote.Load())
 		}
@@ -94,7 +100,7 @@ func (c *Client) CheckURL(u *url.URL) error {
 	return fmt.Errorf("http:// to %s would send credentials without encryption; use https://, or tls: {plaintext: true}", hostPort(u))
 }
 
-func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer) error {
+func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer, clock agent.Clock) error {
 	var body io.Reader
 	if r.Body != nil {
 		body = bytes.NewReader(r.Body)
@@ -118,7 +124,7 @@ func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer) error {
 		return err
 	}
 	defer resp.Body.Close()
-	a.Received = c.clock()
+	a.Received = clock()
 	a.Status, a.Header = resp.StatusCode, resp.Header
 	if headerSize(resp.Header) > MaxHeader {
 		return errHeader
