@@ -93,7 +93,7 @@ func (c *Cylance) exchange(w http.ResponseWriter, r *http.Request) {
 
 // check judges an auth_token; c.mu is held.
 func (c *Cylance) check(token string, now time.Time) (status int, why string) {
-	claims, err := signer.Verify(token, "HS256", []byte(c.opt.AppSecret), time.Time{})
+	claims, err := signer.Verify(token, "HS256", []byte(c.opt.AppSecret))
 	if err != nil {
 		return http.StatusUnauthorized, "signature"
 	}
