@@ -39,7 +39,7 @@ func (e *Env) clock() agent.Clock {
 // Source is one token's source: its input values, and what it shares.
 type Source struct {
 	set    *settings
-	values []any // by input: nil (unset), a value, or a secret.Handle
+	values []any // by input: nil (unset), a value, an agent.Secret or a secret.Handle
 	traits agent.Traits
 
 	// Which alternatives hold, -1: none.
@@ -266,6 +266,7 @@ func (b *binder) traits() {
 
 // hosts finds where requests go, as far as the inputs tell.
 func (b *binder) hosts() {
+	told := ""
 	for _, st := range b.src.steps() {
 		sc := &scope{src: b.src, static: true, vars: map[int]any{}}
 		u, err := st.request.buildURL(sc)
@@ -273,7 +274,10 @@ func (b *binder) hosts() {
 			err = b.src.set.client.CheckURL(u)
 		}
 		if err != nil {
-			b.problems.Add("", "%s: %v", st.name, err)
+			if told != err.Error() {
+				b.problems.Add(b.urlPlace(), "%s: %v", st.name, err)
+			}
+			told = err.Error()
 			continue
 		}
 		names := b.src.set.client.Host(u).Names
@@ -284,6 +288,16 @@ func (b *binder) hosts() {
 			b.src.traits.Hosts = slices.Concat(b.src.traits.Hosts, names)
 		}
 	}
+}
+
+// urlPlace is where a URL was given, if one was.
+func (b *binder) urlPlace() string {
+	for _, in := range b.prog.inputs {
+		if slices.Contains(in.types, "url") && b.place(in.name) != "" {
+			return in.name
+		}
+	}
+	return ""
 }
 
 // steps are the alternatives that hold.
@@ -321,7 +335,7 @@ func (b *binder) fingerprint() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %x %d %d %d\n", b.prog.name, b.prog.core, b.src.login, b.src.refresh, b.src.extend)
 	for i, v := range b.src.values {
-		if _, isSecret := v.(secret.Handle); !isSecret && v != nil {
+		if !b.prog.inputs[i].secret && v != nil {
 			fmt.Fprintf(h, "%s=%v\n", b.prog.inputs[i].name, v)
 		}
 	}

@@ -233,7 +233,7 @@ func (c *compiler) stepRules(path, name string, s *Step, out *step) {
 	}
 	c.rejected(spec.Key(path, "rejected"), s.Rejected)
 	if name == "login" && s.Request != nil && s.Request.Bearer {
-		c.add(spec.Key(path, "request.bearer"), "a login comes before there is a token")
+		c.add(spec.Key(spec.Key(path, "request"), "bearer"), "a login comes before there is a token")
 	}
 	out.readsJSON = len(out.success.present)+len(out.success.absent)+len(out.success.equals) > 0
 	for _, x := range out.extracts {

@@ -229,6 +229,8 @@ func (sc *scope) input(i int) (any, error) {
 	switch v := sc.src.values[i].(type) {
 	case nil:
 		return unset{}, nil
+	case agent.Secret:
+		return sc.readSecret(i, secret.Ref{Plain: v}.Handle())
 	case secret.Handle:
 		return sc.readSecret(i, v)
 	default:

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unique"
 
+	"renewd/agent"
 	"renewd/agent/secret"
 	"renewd/agent/source/spec"
 )
@@ -208,7 +209,7 @@ func (in *input) as(typ string, v any) (any, error) {
 		}
 		return nil, fmt.Errorf("want a text: write it in quotes")
 	}
-	return unique.Make(s).Value(), nil
+	return s, nil
 }
 
 func asSecret(v any) (any, error) {
@@ -217,7 +218,7 @@ func asSecret(v any) (any, error) {
 		if v == "" {
 			return nil, fmt.Errorf("the secret is empty; it would cost a try")
 		}
-		return secret.Plain(v).Handle(), nil
+		return agent.NewSecret(v), nil // itself, without a Handle's box
 	case secret.Ref:
 		return v.Handle(), v.Check()
 	}
@@ -234,7 +235,7 @@ func asURL(s string) (any, error) {
 	case u.RawQuery != "" || u.Fragment != "":
 		return nil, fmt.Errorf("the URL has a query or a fragment, so nothing can be put behind it")
 	}
-	return unique.Make(strings.TrimRight(s, "/")).Value(), nil
+	return unique.Make[any](strings.TrimRight(s, "/")).Value(), nil // one for all tokens there
 }
 
 func asList(l []any) (any, error) {

@@ -55,8 +55,9 @@ func (c *compiler) request(path string, r *Request) *request {
 		c.add(path, "bearer and basic exclude each other")
 	}
 	if r.Basic != nil {
-		out.user = c.text(spec.Key(path, "basic.username"), r.Basic.Username)
-		out.pass = c.text(spec.Key(path, "basic.password"), r.Basic.Password)
+		at := spec.Key(path, "basic")
+		out.user = c.text(spec.Key(at, "username"), r.Basic.Username)
+		out.pass = c.text(spec.Key(at, "password"), r.Basic.Password)
 	}
 	return out
 }

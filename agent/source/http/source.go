@@ -74,7 +74,7 @@ func (s *Source) build(st *step, sc *scope) (*wire.Request, error) {
 		sc.session = agent.Session{} // a login knows nothing of an older session
 	}
 	req, err := st.request.build(sc)
-	if err != nil && (sc.noRefresh || sc.noToken) && st.kind != agent.StepLogin {
+	if err != nil && (sc.noRefresh || sc.noToken || errors.Is(err, errURLUnset)) && st.kind != agent.StepLogin {
 		return nil, agent.ErrPassedOver
 	}
 	if err == nil {
