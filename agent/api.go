@@ -224,9 +224,12 @@ func (t Token) Await(ctx context.Context, ok func(*Publication) bool) (*Publicat
 	}
 }
 
+// patience is how long Settle waits for a further try.
+const patience = 10 * time.Second
+
 // Settle waits until the token is valid and every sink has it. It returns false
-// when that does not come about: the context ended, or only a person or a
-// changed secret could help.
+// when that does not come about: the context ended, only a person or a changed
+// secret could help, or the next try is a while away.
 func (t Token) Settle(ctx context.Context) bool {
 	k := t.k
 	for {
@@ -237,7 +240,9 @@ func (t Token) Settle(ctx context.Context) bool {
 			owed = owed || d.owed || d.busy
 		}
 		settled := k.valid(now) && !owed && !k.unsaved && !k.moved()
-		stuck := k.removed || !k.renewing && !k.valid(now) && k.stuck()
+		_, next := decide(k.view(now))
+		later := !k.login.account && k.queued == notQueued && next > now.Boot+patience
+		stuck := k.removed || !k.renewing && !k.valid(now) && (later || k.stuck())
 		changed := k.change()
 		k.mu.Unlock()
 		if settled || stuck {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Apply makes specs the agent's tokens. A token whose resolved source is another
@@ -117,14 +118,28 @@ func (k *keeper) take(s *Spec, now Instant) {
 		for _, d := range k.sinks {
 			d.owed = d.owed || k.valid(now)
 		}
-	case k.valid(now):
+	case k.valid(now) && k.looksOther(now):
 		k.rec.revision++
 		k.unsaved, k.saveAfter = true, 0
 		k.publish(now)
+	case k.valid(now):
+		for _, d := range k.sinks {
+			d.owed, d.retry = true, 0 // settings may have changed; the same bytes are not written again
+		}
 	}
 	k.retire(gone)
 	k.mu.Unlock()
 	k.a.push(k, 0)
+}
+
+// looksOther says that the new spec presents the token, or sees its session's
+// end, otherwise than what is published. k.mu is held.
+func (k *keeper) looksOther(now Instant) bool {
+	was, is := k.current.Load(), k.publication(now)
+	h1, v1 := was.Header()
+	h2, v2 := is.Header()
+	return h1 != h2 || v1 != v2 || was.Type != is.Type || was.SessionExpiresAt.IsZero() != is.SessionExpiresAt.IsZero() ||
+		was.SessionExpiresAt.Sub(is.SessionExpiresAt).Abs() > time.Second
 }
 
 // setSinks replaces the sinks, keeping what is known of those that stay; it

@@ -82,7 +82,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDescriptions = true
 	root.AddCommand(
-		newRun(), newCheck(),
+		newRun(), newDemo(), newCheck(),
 		newGet(), newStatus(), newRefresh(), newReject(), newWatch(),
 		newInspect(), newPresets(), newReload(), newState(), newVersion(),
 	)

@@ -237,6 +237,15 @@ func (d *daemon) makeRuntime(c *config.Config) error {
 		}
 		return fail(exitFailed, hint, "%w", err)
 	}
+	// Made before it is watched: what happens in a directory that is not there
+	// yet is seen late.
+	err := os.Mkdir(d.paths.Tokens(), 0o711)
+	if err == nil {
+		err = os.Chmod(d.paths.Tokens(), 0o711) // whatever the umask
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fail(exitFailed, "make "+d.paths.Runtime+" writable by this user", "make the directory of tokens: %w", err)
+	}
 	return nil
 }
 
