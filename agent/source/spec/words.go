@@ -34,7 +34,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	var days time.Duration
 	if i := strings.IndexByte(rest, 'd'); i > 0 {
 		n, err := strconv.ParseFloat(rest[:i], 64)
-		if err != nil || n < 0 || n > 100*365 {
+		if err != nil || !(n >= 0 && n <= 100*365) { // NaN is neither
 			return 0, badDuration(s)
 		}
 		days, rest = time.Duration(n*float64(24*time.Hour)), rest[i+1:]
