@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,7 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 	if uid := fi.Sys().(*syscall.Stat_t).Uid; !ours(uid) {
 		return nil, fmt.Errorf("dial %q: its directory belongs to uid %d: %w", path, uid, ErrUntrusted)
 	}
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
+	c, err := dialPatiently(ctx, path)
 	if err != nil {
 		return nil, dialError(path, err)
 	}
@@ -42,6 +42,23 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 		return nil, fmt.Errorf("dial %q: %w", path, err)
 	}
 	return c, nil
+}
+
+// dialPatiently tries again while the listener's backlog is full (EAGAIN of
+// connect(2)): someone floods it, and the agent works that off.
+func dialPatiently(ctx context.Context, path string) (net.Conn, error) {
+	var d net.Dialer
+	for tries := 0; ; tries++ {
+		c, err := d.DialContext(ctx, "unix", path)
+		if !errors.Is(err, unix.EAGAIN) || tries == 200 {
+			return c, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func dialError(path string, err error) error {

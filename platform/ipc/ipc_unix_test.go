@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -260,6 +261,49 @@ func TestDialTellsNoAgentFromAnUntrustedOne(t *testing.T) {
 	}
 	if _, err := Dial(t.Context(), path); !errors.Is(err, ErrNoAgent) {
 		t.Fatalf("a FIFO: %v", err)
+	}
+}
+
+func TestDialWaitsOutAFullBacklog(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for { // fill it
+		c, err := net.Dial("unix", path)
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	got := make(chan error)
+	go func() {
+		c, err := Dial(context.Background(), path)
+		if err == nil {
+			_ = c.Close()
+		}
+		got <- err
+	}()
+	for {
+		select {
+		case err := <-got:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+			if c, _, err := unix.Accept(fd); err == nil {
+				_ = unix.Close(c)
+			}
+		}
 	}
 }
 
