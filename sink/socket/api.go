@@ -2,6 +2,8 @@ package socket
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -122,11 +124,11 @@ func query(r *http.Request, known ...string) (url.Values, string) {
 	if err != nil {
 		return nil, "the query cannot be read"
 	}
-	for key, values := range q {
+	for _, key := range slices.Sorted(maps.Keys(q)) {
 		if !slices.Contains(known, key) {
 			return nil, "there is no parameter " + strconv.Quote(key) + " here; known are " + strings.Join(known, ", ")
 		}
-		if len(values) > 1 && key != "name" {
+		if len(q[key]) > 1 && key != "name" {
 			return nil, "the parameter " + strconv.Quote(key) + " is given twice"
 		}
 	}
@@ -270,15 +272,13 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		refuseNames(w, c)
 		return
 	}
-	list := unwell(tokens)
-	status := http.StatusOK
-	if len(list) > 0 {
-		status = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", "5")
+	if list := unwell(tokens); len(list) > 0 {
+		p := &problem{Detail: fmt.Sprintf("%d of %d tokens are not well", len(list), len(tokens)), Unwell: list, wait: 5 * time.Second}
+		p.answer(w, http.StatusServiceUnavailable, "unwell")
+		return
 	}
-	writeJSON(w, status, struct {
-		OK     bool  `json:"ok"`
-		Tokens int   `json:"tokens"`
-		Unwell []ill `json:"unwell,omitempty"`
-	}{len(list) == 0, len(tokens), list})
+	writeJSON(w, http.StatusOK, struct {
+		OK     bool `json:"ok"`
+		Tokens int  `json:"tokens"`
+	}{true, len(tokens)})
 }

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ type conn struct {
 	head      []byte    // read before the handover, for net/http to read again
 	headBy    time.Time // when the first head must be whole
 	writeBy   time.Time // write deadline that is set
+	stuck     bool      // a write failed: net/http would try its last words again
 	closeOnce sync.Once
 }
 
@@ -38,16 +40,21 @@ func (c *conn) Close() (err error) {
 	return err
 }
 
-// Write gives up on a client that does not read. The deadline is moved only when
-// half of it has passed: moving it costs more than most writes.
+// Write gives up, for good, on a client that does not read. The deadline is moved
+// only when half of it has passed: moving it costs more than most writes.
 func (c *conn) Write(b []byte) (int, error) {
+	if c.stuck {
+		return 0, os.ErrDeadlineExceeded
+	}
 	if now := time.Now(); c.writeBy.Sub(now) < writeTimeout/2 {
 		c.writeBy = now.Add(writeTimeout)
 		if err := c.Conn.SetWriteDeadline(c.writeBy); err != nil {
 			return 0, err
 		}
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	c.stuck = err != nil
+	return n, err
 }
 
 // CloseWrite lets net/http say goodbye before it closes on unread bytes.

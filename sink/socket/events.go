@@ -31,6 +31,7 @@ func (s *Server) eventStream(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
+	h.Set("Connection", "close") // a stream that ends was cut; its connection goes too
 	w.WriteHeader(http.StatusOK)
 	rc := http.NewResponseController(w)
 	if !resumed {

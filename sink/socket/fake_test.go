@@ -65,6 +65,7 @@ type source struct {
 	fail  atomic.Pointer[agent.Error]
 	gate  chan struct{} // a login takes one from it; nil: none is needed
 	count atomic.Int64
+	clock *skipper // the world's
 }
 
 func (s *source) Traits() *agent.Traits {
@@ -84,7 +85,7 @@ func (s *source) Prepare(context.Context, agent.Step, agent.Session) (*agent.Att
 		}
 		tok := fmt.Sprintf("token-%d-", s.count.Add(1))
 		tok += strings.Repeat("x", max(0, s.pad-len(tok)))
-		return &agent.Grant{Sent: now(), Token: agent.NewSecret(tok), Life: s.life}, nil
+		return &agent.Grant{Sent: s.clock.now(), Token: agent.NewSecret(tok), Life: s.life}, nil
 	}}, nil
 }
 
@@ -139,6 +140,9 @@ func newWorld(t testing.TB, change func(*Options), specs ...*agent.Spec) *world 
 	w.agent, err = agent.New(agent.Options{Store: &memory{data: map[string]map[string][]byte{}}, Clock: w.clock.now, BootID: "b", Log: log})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, s := range specs {
+		s.Source.(*source).clock = w.clock
 	}
 	if err := w.agent.Apply(specs, nil); err != nil {
 		t.Fatal(err)

@@ -32,15 +32,14 @@ func (s *Server) serveFast(c *conn) {
 		case end >= 0 && f.answer(f.buf[:end+4]):
 			f.n = copy(f.buf, f.buf[end+4:f.n])
 			continue
-		case end >= 0, f.n >= maxFastHead, !plausible(f.buf[:f.n]):
-			if f.timed {
-				_ = c.Conn.SetReadDeadline(f.headBy)
+		case end >= 0, f.n >= maxFastHead, !f.plausible(), !f.fill():
+			// Half a head is net/http's to judge, but between two requests it does
+			// not look at less than four bytes.
+			if f.n == 0 || f.served && f.n < 4 {
+				c.Close()
+				return
 			}
 			s.handOver(c, f.buf[:f.n], f.headBy)
-			return
-		}
-		if !f.fill() {
-			c.Close()
 			return
 		}
 	}
@@ -51,6 +50,7 @@ type fast struct {
 	*conn
 	buf    []byte
 	n      int       // bytes of buf that were read
+	served bool      // a request was answered here
 	timed  bool      // a read deadline is set
 	headBy time.Time // the deadline of a head that has begun
 	out    []byte
@@ -64,7 +64,7 @@ func (f *fast) fill() bool {
 		f.buf = append(f.buf, make([]byte, maxFastHead-len(f.buf))...)
 	}
 	switch {
-	case f.n > 0 && !f.timed:
+	case f.n > 0 && f.headBy.IsZero():
 		f.headBy, f.timed = time.Now().Add(headTimeout), true
 		_ = f.Conn.SetReadDeadline(f.headBy)
 	case f.n == 0 && f.timed && f.headBy.IsZero():
@@ -76,10 +76,10 @@ func (f *fast) fill() bool {
 	return n > 0 || err == nil
 }
 
-// plausible reports whether more bytes may yet make a plain read of it.
-func plausible(b []byte) bool {
-	n := min(len(b), len(fastStart))
-	return string(b[:n]) == fastStart[:n]
+// plausible reports whether more bytes may yet make a plain read of what is there.
+func (f *fast) plausible() bool {
+	n := min(f.n, len(fastStart))
+	return string(f.buf[:n]) == fastStart[:n] || f.served && n < 4
 }
 
 // answer writes the answer to a plain read of a valid token; false leaves the
@@ -112,7 +112,7 @@ func (f *fast) answer(head []byte) bool {
 	f.out = append(f.out[:0], laid...)
 	copy(f.out[len(laidStart):], s.dateOf(now.Wall))
 	f.idle(now.Boot)
-	f.headBy = time.Time{}
+	f.headBy, f.served = time.Time{}, true
 	if _, err := f.conn.Write(f.out); err != nil {
 		_ = f.Conn.Close() // the next read ends the loop
 	}

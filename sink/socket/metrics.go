@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"runtime"
 	"slices"
@@ -210,7 +211,7 @@ func (s *Server) machine(x exposition) {
 	}
 	x.family("renewd_limit_waiting", "gauge", "Renewals that wait for a host's limits.")
 	waiting := a.Waiting()
-	for _, host := range sortedKeys(waiting) {
+	for _, host := range slices.Sorted(maps.Keys(waiting)) {
 		x.sample("renewd_limit_waiting", float64(waiting[host]), "host", host)
 	}
 	x.family("renewd_clock_skew_seconds", "gauge", "A server's clock less ours.")
@@ -221,13 +222,4 @@ func (s *Server) machine(x exposition) {
 	x.sample("renewd_config_ok", truth(s.o.ConfigError() == ""))
 	x.family("renewd_build_info", "gauge", "The running program.")
 	x.sample("renewd_build_info", 1, "version", s.o.Version, "go", runtime.Version())
-}
-
-func sortedKeys(m map[string]int) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -27,6 +27,7 @@ type problem struct {
 	State      agent.State `json:"state,omitempty"`
 	StateReset bool        `json:"state_reset,omitempty"`
 	Errors     []string    `json:"errors,omitempty"`
+	Unwell     []ill       `json:"unwell,omitempty"`
 
 	wait time.Duration // Retry-After
 }

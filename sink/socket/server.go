@@ -33,7 +33,8 @@ const (
 	maxHead      = 16 << 10
 )
 
-// Managers are who may do everything. Root and the process's own user always are.
+// Managers are who may do everything. Root and the process's own user always are,
+// on Windows SYSTEM and elevated administrators.
 type Managers struct {
 	UIDs, GIDs []uint32
 	SIDs       []string // Windows
@@ -62,6 +63,8 @@ type Options struct {
 	ConfigError func() string
 	// Peer says who is at the other end; nil: ipc.PeerOf.
 	Peer func(net.Conn) (ipc.Peer, error)
+
+	plain bool // set by tests: net/http answers everything
 }
 
 // Server answers clients.
@@ -96,6 +99,7 @@ func New(o Options) (*Server, error) {
 	if me := os.Geteuid(); me >= 0 {
 		o.Managers.UIDs = append(o.Managers.UIDs, 0, uint32(me))
 	}
+	o.Managers.SIDs = append(slices.Clone(o.Managers.SIDs), "S-1-5-18", "S-1-5-32-544") // [MS-DTYP] section 2.4.2.4
 	s := &Server{o: o, handed: newHandoff(), epoch: epoch(), formats: map[string]*sink.Format{}}
 	for _, name := range socketFormats() {
 		f, err := sink.New(sink.Options{Format: name})
@@ -203,6 +207,10 @@ func (s *Server) greet(nc net.Conn) {
 	}
 	if s.base.Err() != nil { // closeUnhanded may have missed it
 		c.Close()
+		return
+	}
+	if s.o.plain {
+		s.handOver(c, nil, time.Now().Add(headTimeout))
 		return
 	}
 	s.serveFast(c)
