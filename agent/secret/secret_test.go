@@ -146,6 +146,16 @@ func TestChangedFileSettles(t *testing.T) {
 		if time.Since(begin) < time.Second {
 			t.Errorf("settled after %v", time.Since(begin))
 		}
+		put("one")
+		go func() {
+			time.Sleep(400 * time.Millisecond)
+			put("another")
+			time.Sleep(500 * time.Millisecond)
+			put("two") // no two readings agreed before
+		}()
+		if got, err := v.Resolve(t.Context(), ref); err != nil || got.Reveal() != "two" {
+			t.Errorf("got %q, %v", got.Reveal(), err)
+		}
 		begin = time.Now()
 		if _, err := v.Resolve(t.Context(), ref); err != nil || time.Since(begin) != 0 {
 			t.Errorf("an unchanged file took %v, %v", time.Since(begin), err)

@@ -341,6 +341,62 @@ func TestSignedWhenSent(t *testing.T) {
 	})
 }
 
+// A signed login that is refused by a server whose clock is off is signed again
+// by that clock, without a rule that says so; a right clock makes it a refusal.
+func TestClockWithoutARule(t *testing.T) {
+	const yaml = `
+lifetime: {max: 60s}
+vars: {j: {sign: {algorithm: HS256, key: k, lifetime: 1m, claims: {jti: "${uuid()}"}}}}
+login: {request: {url: "https://a.example", json: {j: "${j}"}}, extract: {token: {pointer: /token}}}
+`
+	bubble(t, func(t *testing.T) {
+		for off, tries := range map[time.Duration]int{5 * time.Minute: 2, 5 * time.Second: 1} {
+			date := map[string]string{"Date": time.Now().Add(off).UTC().Format(nethttp.TimeFormat)}
+			src, s := only(t, yaml, nil, answer{401, date, ""}, answer{200, date, `{"token":"t"}`})
+			_, err := call(t, src, agent.StepLogin, agent.Session{})
+			if len(s.asked) != tries || (err == nil) != (tries == 2) {
+				t.Errorf("%v off: %d tries, %v", off, len(s.asked), err)
+			}
+			if tries == 2 && s.asked[0].body == s.asked[1].body {
+				t.Error("sent again as it was")
+			}
+		}
+	})
+}
+
+// The example of the contract.
+func TestInhouse(t *testing.T) {
+	t.Setenv("INHOUSE_PASSWORD", "hunter2")
+	src, s := only(t, `
+vars: {url: https://api.example.com, user: bob, password: {env: INHOUSE_PASSWORD}}
+login:
+  request: {method: POST, url: "${url}/session", json: {user: "${user}", pass: "${password}"}}
+  success: {status: [200, 201], absent: [/error]}
+  extract: {token: {pointer: /data/token}, refresh_token: {pointer: /data/refresh}, expires_in: {pointer: /data/ttl, unit: s}}
+  errors: [{status: 401, pointer: /code, equals: LOCKED, means: locked, wait: 5m}, {status: 401, means: rejected}]
+refresh:
+  request: {method: POST, url: "${url}/session/refresh", bearer: true, json: {refresh: "${refresh_token}"}}
+  extract: {token: {pointer: /data/token}}
+logout: {request: {method: DELETE, url: "${url}/session", bearer: true}}
+lifetime: {max: 60s}
+session: {max_age: 15m, max_refreshes: 20}
+present: {header: X-Auth-Token, value: "${token}"}
+`, nil, answer{201, nil, `{"data":{"token":"t","refresh":"r","ttl":40}}`})
+	g := mustLogin(t, src)
+	if a := s.last(); a.url != "https://api.example.com/session" || a.body != `{"pass":"hunter2","user":"bob"}` {
+		t.Errorf("asked %+v", a)
+	}
+	if g.Life != 39*time.Second || g.RefreshToken.Reveal() != "r" {
+		t.Errorf("%+v", g)
+	}
+	if _, err := call(t, src, agent.StepRefresh, sessionOf(g)); err != nil {
+		t.Error(err)
+	}
+	if a := s.last(); a.body != `{"refresh":"r"}` || a.header.Get("Authorization") != "Bearer t" {
+		t.Errorf("asked %+v", a)
+	}
+}
+
 func TestTransportsArePassedThrough(t *testing.T) {
 	if _, problems := tryBind(compile(t, "commander", preset(t, "commander")), nil,
 		values{"url": base, "username": "u", "password": "p"}, &http.Overrides{TLS: &wire.TLS{CAFile: "/nonexistent"}}); len(problems) != 1 || problems[0].Path != "tls.ca_file" {

@@ -51,8 +51,8 @@ type scope struct {
 const placeholder = "x"
 
 // again is a scope for another try of the same attempt.
-func (sc *scope) again(now time.Time) *scope {
-	return &scope{ctx: sc.ctx, src: sc.src, session: sc.session, now: now,
+func (sc *scope) again() *scope {
+	return &scope{ctx: sc.ctx, src: sc.src, session: sc.session,
 		secrets: sc.secrets, digest: sha256.New(), vars: map[int]any{}}
 }
 

@@ -417,9 +417,14 @@ func TestEmnifyRefreshTokenOfTheConfig(t *testing.T) {
 		t.Fatal(next, err)
 	}
 	write(api.IssueRefresh())
-	other, err := call(t, src, agent.StepRefresh, sessionOf(next))
+	stale := sessionOf(next)
+	stale.RefreshToken = agent.NewSecret("stale") // it would be refused
+	other, err := call(t, src, agent.StepRefresh, stale)
 	if err != nil || other.Seed == g.Seed {
 		t.Fatal("a changed input does not replace the session's", other, err)
+	}
+	if got := src.Files(); len(got) != 1 || got[0] != file {
+		t.Errorf("files %v", got)
 	}
 	if n := api.Counts(); n.Refreshes != 3 || n.Refused != 0 {
 		t.Errorf("%+v", n)

@@ -25,8 +25,8 @@ func (s *Source) Prepare(ctx context.Context, kind agent.Step, session agent.Ses
 	if err != nil {
 		return nil, err
 	}
-	sc := (&scope{ctx: ctx, src: s, session: session, secrets: map[any]agent.Secret{}}).again(time.Time{})
-	sc.now = s.serverTime(nil)
+	sc := (&scope{ctx: ctx, src: s, session: session, secrets: map[any]agent.Secret{}}).again()
+	sc.now = s.set.clock().Wall
 	if st.valid != nil && !session.Valid && !session.Token.IsZero() {
 		if v, err := st.valid.eval(sc); err != nil || v != false {
 			return nil, agent.ErrPassedOver
@@ -94,26 +94,12 @@ func (s *Source) build(st *step, sc *scope) (*wire.Request, error) {
 	return req, nil
 }
 
-// serverTime is the server's time as far as it is known: measured now, or
-// remembered of the host.
-func (s *Source) serverTime(a *wire.Answer) time.Time {
-	now := s.set.clock().Wall
-	skew, ok := time.Duration(0), false
-	if a != nil {
-		skew, ok = a.Skew, a.HasSkew
-	}
-	if ok && skew.Abs() >= skewFelt {
-		return now.Add(skew)
-	}
-	return now
-}
-
 // send performs the step. A request that holds something of the moment is made
 // anew, since it may have waited for its turn.
 func (s *Source) send(ctx context.Context, st *step, kind agent.Step, sc *scope) (*agent.Grant, error) {
 	var last *wire.Answer
 	for try := 0; ; try++ {
-		sc = sc.again(s.set.clock().Wall)
+		sc = sc.again()
 		sc.ctx = ctx
 		sc.now = s.nowFor(st, sc, last)
 		req, err := s.build(st, sc)
@@ -140,16 +126,17 @@ func (s *Source) send(ctx context.Context, st *step, kind agent.Step, sc *scope)
 // nowFor is the time to sign with: by the answer that refused us, else by what
 // the host last showed.
 func (s *Source) nowFor(st *step, sc *scope, last *wire.Answer) time.Time {
+	now := s.set.clock().Wall
 	if last != nil {
-		return s.serverTime(last)
+		return now.Add(last.Skew)
 	}
 	probe := &scope{ctx: sc.ctx, src: s, static: true, session: sc.session, vars: map[int]any{}}
 	if u, err := st.request.buildURL(probe); err == nil {
 		if skew, ok := s.set.client.Host(u).Skew(); ok && skew.Abs() >= skewFelt {
-			return s.set.clock().Wall.Add(skew)
+			return now.Add(skew)
 		}
 	}
-	return s.set.clock().Wall
+	return now
 }
 
 func (s *Source) clockError(st *step, a *wire.Answer, sc *scope) error {

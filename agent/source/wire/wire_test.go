@@ -99,6 +99,7 @@ func TestRedirects(t *testing.T) {
 		{"POST", 307, other.URL, "POST /a hunter2", 307},
 		{"GET", 302, other.URL, "GET /a ", 302},
 		{"GET", 302, "", "GET /a ", 302},
+		{"GET", 302, strings.Replace(srv.URL, "http:", "https:", 1) + "/b", "GET /a ", 302},
 	} {
 		seen, status, to = nil, k.status, k.to
 		r := &wire.Request{Method: k.method, URL: mustURL(t, srv.URL+"/a")}
