@@ -243,11 +243,13 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 
 // send performs a prepared request. Neither a stop nor a reload cancels it.
 func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
+	now := k.a.now()
 	k.mu.Lock()
-	k.sent = k.a.now().Boot
+	k.sent = now.Boot
+	timeout := k.timeout(now, step, at)
 	k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	g, err := at.Send(ctx)
 	if err == nil && g.HasSkew {
 		k.a.noteSkew(k.source().Traits(), g.Skew)
@@ -256,6 +258,18 @@ func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, erro
 		err = &Error{Kind: Misconfigured, Step: step, Detail: "the answer held no token"}
 	}
 	return g, err
+}
+
+// timeout bounds one attempt: 30 s, but less while a valid token is at stake, so
+// that a server that hangs leaves room for another try. It grows from try to try,
+// since a slow server is to be waited for in the end. What spends a refresh token
+// is never cut short: that would make the outcome unknown. k.mu is held.
+func (k *keeper) timeout(now Instant, step Step, at *Attempt) time.Duration {
+	if at.Spends || !k.valid(now) {
+		return attemptTimeout
+	}
+	first := max(time.Second, k.lead()/4)
+	return min(attemptTimeout, first<<min(k.lane(step).failures, 5))
 }
 
 // gated is a step that was not sent because something holds it back.
