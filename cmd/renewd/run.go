@@ -170,7 +170,7 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 		return err
 	}
 	srv, err := socket.New(socket.Options{Agent: d.agent, Log: d.log, Version: versionText(), Managers: d.managers(l),
-		Reload: d.reloadCall, ConfigError: d.configError})
+		Reload: d.reloadCall, ConfigError: d.configError, About: d.about})
 	if err != nil {
 		_ = l.Close()
 		return fail(exitFailed, "", "%w", err)
@@ -335,4 +335,17 @@ func (d *daemon) configError() string {
 		}
 	}
 	return ""
+}
+
+// about is what status says to managers beside the tokens.
+func (d *daemon) about() socket.About {
+	a := socket.About{Config: d.configPath, State: "sealed with " + d.state.SealedBy()}
+	if p := d.problems.Load(); p != nil {
+		for _, x := range *p {
+			if x.Warn {
+				a.Warnings = append(a.Warnings, x.String())
+			}
+		}
+	}
+	return a
 }

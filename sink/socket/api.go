@@ -198,9 +198,13 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		Time        time.Time `json:"time"`
 		StateError  string    `json:"state_error,omitempty"`
 		ConfigError string    `json:"config_error,omitempty"`
+		About
 	}{Version: s.o.Version, Time: s.o.Agent.Now().Wall.UTC()}
 	if c.manager {
 		head.ConfigError = s.o.ConfigError()
+		if s.o.About != nil {
+			head.About = s.o.About()
+		}
 		if err := s.o.Agent.StateError(); err != nil {
 			head.StateError = err.Error()
 		}

@@ -61,10 +61,20 @@ type Options struct {
 	// ConfigError says why the config as it is now was not applied, "" when it
 	// was. Nil: "".
 	ConfigError func() string
+	// About says what managers are told of the agent beside its tokens. Nil:
+	// nothing.
+	About func() About
 	// Peer says who is at the other end; nil: ipc.PeerOf.
 	Peer func(net.Conn) (ipc.Peer, error)
 
 	plain bool // set by tests: net/http answers everything
+}
+
+// About is what status says of the agent itself.
+type About struct {
+	Config   string   `json:"config,omitempty"`   // path of the config
+	State    string   `json:"state,omitempty"`    // what seals the state
+	Warnings []string `json:"warnings,omitempty"` // of the config
 }
 
 // Server answers clients.
