@@ -160,6 +160,12 @@ func (r *rig) kill() {
 // stop is what systemd does.
 func (r *rig) stop() {
 	r.t.Helper()
+	began := time.Now()
+	defer func() {
+		if d := time.Since(began); d > 3*time.Second {
+			r.t.Logf("the stop took %v:\n%s", d, tail(r.log.String(), 12))
+		}
+	}()
 	_ = r.proc.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-r.exited:
@@ -229,4 +235,14 @@ func (r *rig) http(path string) (int, map[string]any) {
 	var m map[string]any
 	_ = json.NewDecoder(resp.Body).Decode(&m)
 	return resp.StatusCode, m
+}
+
+// wipe makes the next start the first one.
+func (r *rig) wipe() {
+	r.t.Helper()
+	for _, d := range []string{"run", "state"} {
+		if err := os.RemoveAll(r.path(d)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 }
