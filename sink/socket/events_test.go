@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -132,27 +133,28 @@ func TestEventsShowOnlyWhatTheCallerMayRead(t *testing.T) {
 
 // A reader that takes nothing is cut; nobody waits for it.
 func TestASlowReaderOfEventsIsCut(t *testing.T) {
-	sp := spec("x", &source{life: time.Hour})
-	w := newWorld(t, nil, sp)
-	w.ready("x")
+	specs := make([]*agent.Spec, 300)
+	for i := range specs {
+		specs[i] = spec(fmt.Sprint("t", i), &source{life: time.Hour})
+	}
+	w := newWorld(t, nil, specs...)
+	for _, s := range specs {
+		w.ready(s.Name)
+	}
 	slow := w.events(t, "")
 	slow.next()
-	_ = slow.c.(*net.UnixConn).SetReadBuffer(1)
-	end := time.Now().Add(30 * time.Second)
 	active := func() int {
 		w.server.conns.mu.Lock()
 		defer w.server.conns.mu.Unlock()
 		return w.server.conns.all
 	}
-	for active() > 0 {
+	tok, _ := w.agent.Token("t0")
+	for end := time.Now().Add(30 * time.Second); active() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("it was not cut; revision %d", w.ready("x").Revision)
+			t.Fatalf("it was not cut; revision %d", tok.Current().Revision)
 		}
-		for range 500 { // each makes a new revision, and an event
-			if err := w.agent.Apply([]*agent.Spec{sp}, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
+		w.clock.step.Add(int64(10 * time.Second)) // every token tells its new times
+		tok.SecretChanged()                       // makes the agent look
 	}
 }
 

@@ -73,7 +73,8 @@ func (s *source) Traits() *agent.Traits {
 }
 
 func (s *source) Prepare(context.Context, agent.Step, agent.Session) (*agent.Attempt, error) {
-	return &agent.Attempt{Send: func(ctx context.Context) (*agent.Grant, error) {
+	each := agent.Credential{Origin: "fake", Principal: fmt.Sprintf("%p", s)} // budgets are of credentials
+	return &agent.Attempt{Credential: each, Send: func(ctx context.Context) (*agent.Grant, error) {
 		if s.gate != nil {
 			select {
 			case <-s.gate:
@@ -89,13 +90,16 @@ func (s *source) Prepare(context.Context, agent.Step, agent.Session) (*agent.Att
 	}}, nil
 }
 
-// skip moves the clock of all tests' agents ahead.
-type skipper struct{ by atomic.Int64 }
+// skipper moves an agent's clocks ahead.
+type skipper struct {
+	by   atomic.Int64 // both clocks
+	step atomic.Int64 // the wall clock alone
+}
 
 func (k *skipper) now() agent.Instant {
 	n := now()
 	d := time.Duration(k.by.Load())
-	return agent.Instant{Wall: n.Wall.Add(d), Boot: n.Boot + d}
+	return agent.Instant{Wall: n.Wall.Add(d + time.Duration(k.step.Load())), Boot: n.Boot + d}
 }
 
 // now is a clock that does not start at 0, which stands for "unset".
