@@ -97,7 +97,6 @@ func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, er
 		r.jitter = time.Duration(k.a.random() * k.spec.Renew.jitter() * float64(r.expiry-sent))
 	}
 	r.issued = sent
-	r.life = r.expiry - sent
 	r.revision++
 	if g.Type != "" {
 		r.typ = g.Type

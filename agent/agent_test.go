@@ -189,7 +189,7 @@ func TestFullDiskDelaysNothingAndSpendsNothing(t *testing.T) {
 		if _, now := f.counts(); now != before {
 			t.Fatalf("a refresh was spent though intent could not be written and 20 s of life were left")
 		}
-		time.Sleep(15 * time.Second) // now the token would lapse
+		time.Sleep(18 * time.Second) // now the token would lapse
 		synctest.Wait()
 		w.mustValid("c")
 		if s := w.token("c").Status(); !s.Unsaved {

@@ -46,7 +46,7 @@ func (k *keeper) publication(now Instant) *Publication {
 		Name: k.name, Token: r.token, Type: r.typ, Extra: r.extra,
 		Generation: r.generation, Revision: r.revision,
 		IssuedAt: now.At(r.issued), ExpiresAt: now.At(r.expiry),
-		Expires: r.expiry, Life: r.life, Presentation: t.Presentation,
+		Expires: r.expiry, Life: r.expiry - r.issued, Presentation: t.Presentation,
 	}
 	if p.Type == "" {
 		p.Type = "Bearer"

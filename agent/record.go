@@ -18,7 +18,7 @@ type record struct {
 	extra  map[string]string
 	issued time.Duration // when the request that brought it was sent
 	expiry time.Duration
-	life   time.Duration
+	life   time.Duration // that the source gave it; the hard limit may cut the expiry shorter
 	jitter time.Duration // drawn once for this value
 
 	refreshToken Secret
