@@ -131,6 +131,7 @@ func loginsAllowed(api *standin.Commander, since time.Time) int {
 
 // Commander's clocks twenty times faster: 3 s and 45 s.
 func TestProofReaderIsNeverRefused(t *testing.T) {
+	t.Parallel()
 	r, api, srv := commanderRig(t, standin.CommanderOptions{SpeedUp: 20, FlooredExp: true})
 	began := time.Now()
 	r.start()
@@ -143,6 +144,7 @@ func TestProofReaderIsNeverRefused(t *testing.T) {
 }
 
 func TestProofReaderIsNeverRefusedThroughKills(t *testing.T) {
+	t.Parallel()
 	r, api, srv := commanderRig(t, standin.CommanderOptions{Access: 8 * time.Second, Session: 2 * time.Minute, FlooredExp: true})
 	began := time.Now()
 	r.start()
@@ -165,6 +167,7 @@ func TestProofReaderIsNeverRefusedThroughKills(t *testing.T) {
 
 // Each fault for 2 s, at any moment of the token's life.
 func TestProofReaderIsNeverRefusedThroughFaults(t *testing.T) {
+	t.Parallel()
 	faults := standin.Faults()
 	rounds := 1
 	switch os.Getenv("RENEWD_PROOF") {
@@ -198,6 +201,7 @@ func TestProofReaderIsNeverRefusedThroughFaults(t *testing.T) {
 // A wrong password, kill -9 and a restart each second, two tokens on the account,
 // and a manager who refreshes in a loop: the account is never locked.
 func TestProofWrongPasswordNeverLocksTheAccount(t *testing.T) {
+	t.Parallel()
 	r, api, _ := commanderRig(t, standin.CommanderOptions{LockAfter: 3})
 	r.write("password", "wrong\n")
 	config, err := os.ReadFile(r.path("renewd.yaml"))
