@@ -32,9 +32,8 @@ type daemon struct {
 	watcher    *watch.Watcher
 
 	reloading sync.Mutex
-	config    atomic.Pointer[config.Config]
+	audit     atomic.Bool                     // the one setting of the config that is read again; the rest is a few KB a token
 	problems  atomic.Pointer[config.Problems] // of the last load; fatal ones left the old config in place
-	loaded    atomic.Pointer[built]
 	watches   map[string]*watching
 	changed   chan struct{} // a file of the config changed
 }
@@ -86,23 +85,23 @@ func firstDir(name string) string {
 	return ""
 }
 
-// load reads and builds the config, and says all that is wrong with it.
-func (d *daemon) load() (*config.Config, *built, config.Problems, error) {
-	c, problems, err := config.Load(d.configPath)
+// build makes what the agent runs of what config.Load returned, and says all
+// that is wrong with it.
+func (d *daemon) build(c *config.Config, problems config.Problems, err error) (*built, config.Problems, error) {
 	if errors.Is(err, config.ErrNoConfig) {
 		d.log.Info(agent.MsgIdle, "config", d.configPath)
-		return c, &built{}, nil, nil
+		return &built{}, nil, nil
 	}
 	if err != nil {
-		return c, nil, nil, err
+		return nil, nil, err
 	}
 	problems = append(problems, judge(c, d.builder)...)
 	if problems.Fatal() {
-		return c, nil, problems, nil
+		return nil, problems, nil
 	}
 	b, more := d.builder.build(c)
 	problems = append(problems, more...)
-	return c, b, problems.Sorted(), nil
+	return b, problems.Sorted(), nil
 }
 
 // open takes the state and makes the agent.
@@ -153,8 +152,7 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 		return stateFailure(err)
 	}
 	setLevel(d.level, c.Log.Level)
-	d.config.Store(c)
-	d.loaded.Store(b)
+	d.audit.Store(c.Log.Audit)
 	d.watch(c, b)
 	d.log.Info(agent.MsgApplied, agent.KeyCount, len(b.specs))
 	return nil
@@ -164,7 +162,8 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 func (d *daemon) reload() config.Problems {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	c, b, problems, err := d.load()
+	c, problems, err := config.Load(d.configPath)
+	b, problems, err := d.build(c, problems, err)
 	if err != nil {
 		problems = config.Problems{{File: d.configPath, Msg: err.Error()}}
 	}
@@ -174,11 +173,14 @@ func (d *daemon) reload() config.Problems {
 		d.log.Error("config refused; the running one stays")
 		return problems
 	}
+	tokens := len(b.specs)
 	if err := d.apply(c, b); err != nil {
 		problems = append(problems, config.Problem{File: d.configPath, Msg: err.Error()})
 		d.problems.Store(&problems)
 		d.log.Error("config refused; the running one stays", agent.KeyError, err)
+		return problems
 	}
+	trim(tokens)
 	return problems
 }
 

@@ -73,12 +73,12 @@ func runAgent(ctx context.Context, stderr io.Writer, configPath string, once boo
 func prepare(set paths.Set, stderr io.Writer) (*daemon, *config.Config, *built, error) {
 	// Settings of the log stand in the config, so that is read first; until then
 	// the log is as it is by default.
-	first, _, _ := config.Load(set.Config)
-	log, level := newLog(stderr, first.Log.Level, first.Log.Format)
-	set = withConfig(set, first)
+	c, problems, err := config.Load(set.Config)
+	log, level := newLog(stderr, c.Log.Level, c.Log.Format)
+	set = withConfig(set, c)
 	d := &daemon{configPath: set.Config, paths: set, log: log, level: level, builder: newBuilder(readClock, set, log),
 		watches: map[string]*watching{}, changed: make(chan struct{}, 1)}
-	c, b, problems, err := d.load()
+	b, problems, err := d.build(c, problems, err)
 	if err != nil {
 		return nil, nil, nil, fail(exitUsage, "", "%w", err)
 	}
@@ -185,10 +185,8 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	runCtx, stopRun := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
-	if len(b.specs) > 1000 {
-		debug.FreeOSMemory() // what reading a large config needed
-	}
 	d.log.Info("agent started", "socket", d.paths.Socket, agent.KeyCount, len(b.specs), "sealed_by", d.state.SealedBy())
+	trim(len(b.specs))
 	d.untilStopped(ctx, srv)
 
 	d.log.Info("agent stops; waits for what was sent")
@@ -207,6 +205,26 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	return nil
 }
 
+// manyTokens is from where on memory a token counts for more than the CPU time of
+// collecting garbage more often.
+const manyTokens = 1000
+
+// trim gives back what reading a large config needed, and keeps a large heap
+// near what it holds: one that may double before it is collected costs each
+// token twice. GOGC in the environment wins.
+func trim(tokens int) {
+	percent := 100
+	if tokens > manyTokens {
+		percent = 15
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if tokens > manyTokens {
+		debug.FreeOSMemory()
+	}
+}
+
 // untilStopped reloads the config when it changes or a signal asks for it.
 func (d *daemon) untilStopped(ctx context.Context, srv *socket.Server) {
 	hup := make(chan os.Signal, 1)
@@ -222,9 +240,7 @@ func (d *daemon) untilStopped(ctx context.Context, srv *socket.Server) {
 		case <-d.changed:
 		}
 		d.reload()
-		if c := d.config.Load(); c != nil {
-			srv.Audit(c.Log.Audit)
-		}
+		srv.Audit(d.audit.Load())
 	}
 }
 
