@@ -27,9 +27,19 @@ type Preset struct {
 	Place Place
 }
 
-// tokenName is what a token may be called: it becomes a file name, a metric
-// label and a part of an environment variable.
-var tokenName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+// isTokenName says what a token may be called, [a-z0-9][a-z0-9._-]{0,63}: it
+// becomes a file name, a metric label and a part of an environment variable.
+func isTokenName(s string) bool {
+	for i, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return 0 < len(s) && len(s) <= 64
+}
 
 // ErrNoConfig says that there is no config file. An agent waits for one.
 var ErrNoConfig = errors.New("there is no config")
@@ -232,13 +242,12 @@ func (d *decoder) parse(data []byte) *yaml.Node {
 	return root
 }
 
-var syntaxLine = regexp.MustCompile(`line (\d+)(?:,? column (\d+))?`)
-
 // syntaxProblem tells where the YAML is broken. The library's own words are kept
 // only as far as they quote nothing.
 func syntaxProblem(file string, err error) Problem {
 	p := Problem{File: file, Msg: "is not YAML", Hint: "often a tab, a missing space after a colon, or a value with : or # that wants quotes"}
-	if m := syntaxLine.FindStringSubmatch(err.Error()); m != nil {
+	// Compiled here: every verb pays for what a package does at its start.
+	if m := regexp.MustCompile(`line (\d+)(?:,? column (\d+))?`).FindStringSubmatch(err.Error()); m != nil {
 		_, _ = fmt.Sscan(m[1], &p.Line)
 		p.Column = 1
 		if m[2] != "" {

@@ -88,7 +88,7 @@ func (v *validator) proxy(pl Place, path, value string) {
 }
 
 func (v *validator) token(name string, t *Token) {
-	if !tokenName.MatchString(name) {
+	if !isTokenName(name) {
 		v.add(t.place, "", "use a-z, 0-9, '.', '_' and '-', at most 64, a letter or digit first", "is no name for a token")
 	}
 	v.duration(t.place, "renew.before", t.Renew.Before)
