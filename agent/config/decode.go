@@ -26,7 +26,6 @@ type decoder struct {
 	dir      string // of file: relative paths start there
 	problems Problems
 	nodes    int
-	budget   int
 }
 
 // nodeDecoder is a type of this package that reads a node itself.

@@ -22,7 +22,7 @@ func newLog(w io.Writer, level, format string) (*slog.Logger, *slog.LevelVar) {
 	case format == "json", format != "text" && !terminal && os.Getenv("JOURNAL_STREAM") == "":
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: lv})), lv
 	case terminal:
-		return slog.New(tint.NewHandler(w, &tint.Options{Level: lv, TimeFormat: time.TimeOnly, NoColor: !colours(w)})), lv
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: lv, TimeFormat: time.TimeOnly, NoColor: !colours(w)})), lv
 	case os.Getenv("JOURNAL_STREAM") != "":
 		return slog.New(&journal{w: w, level: lv}), lv
 	}

@@ -1,0 +1,183 @@
+package agent
+
+import "time"
+
+// account is an origin and a principal there: what a vendor locks. Tries and
+// holds belong to one of its secrets.
+type account struct {
+	id      string
+	writing chan struct{} // serialises writes, so that the newest is the last
+
+	Secrets []*triedSecret `json:"secrets,omitempty"` // oldest first
+	Locked  Mark           `json:"locked,omitzero"`
+	Wait    Mark           `json:"wait,omitzero"`
+	Logins  []login        `json:"logins,omitempty"` // of the last window
+
+	busy    bool      // a login is under way
+	waiters []*keeper // who wants the account next
+}
+
+type login struct {
+	At    Mark `json:"at"`
+	Asked bool `json:"asked,omitempty"`
+}
+
+type triedSecret struct {
+	Hash    string `json:"hash"`
+	Worked  bool   `json:"worked,omitempty"`
+	Tries   int    `json:"tries,omitempty"` // refused in a row
+	Open    int    `json:"open,omitempty"`  // sent, and the answer not booked yet
+	Held    bool   `json:"held,omitempty"`
+	Next    Mark   `json:"next,omitzero"`    // not before this: the second try, or the probe
+	Refused Mark   `json:"refused,omitzero"` // the last refusal
+}
+
+// settle counts logins that were sent and whose answer a crash cut off: the
+// server may have refused them. A secret that never worked is held after the
+// second, one that has worked only waits.
+func (s *triedSecret) settle(now Instant, bootID string) {
+	if s.Open == 0 {
+		return
+	}
+	opened := s.Open
+	s.Open = 0
+	if s.Worked {
+		if opened > 1 {
+			s.Next = now.mark(now.Boot+5*time.Minute, bootID)
+		}
+		return
+	}
+	s.Tries += opened
+	s.Refused = now.mark(now.Boot, bootID)
+	if s.Tries >= 2 {
+		s.Held, s.Next = true, now.mark(now.Boot+defaultProbe, bootID)
+	}
+}
+
+func newAccount(id string) *account { return &account{id: id, writing: make(chan struct{}, 1)} }
+
+// clean says that nothing of the account binds the next login.
+func (a *account) clean(now Instant, bootID string) bool {
+	if a.busy || len(a.waiters) > 0 || len(a.writing) > 0 || a.Locked.boot(now, bootID) > now.Boot || a.Wait.boot(now, bootID) > now.Boot {
+		return false
+	}
+	for _, s := range a.Secrets {
+		if s.Held || s.Tries > 0 || s.Open > 0 {
+			return false
+		}
+	}
+	n := len(a.Logins)
+	return n == 0 || a.Logins[n-1].At.boot(now, bootID)+loginWindow <= now.Boot
+}
+
+// secret finds or adds the entry of one secret, forgetting the oldest that is
+// not held when there are too many.
+func (a *account) secret(hash string) *triedSecret {
+	for _, s := range a.Secrets {
+		if s.Hash == hash {
+			return s
+		}
+	}
+	if len(a.Secrets) >= keptSecrets {
+		drop := 0
+		for i, s := range a.Secrets {
+			if !s.Held {
+				drop = i
+				break
+			}
+		}
+		a.Secrets = append(a.Secrets[:drop], a.Secrets[drop+1:]...)
+	}
+	s := &triedSecret{Hash: hash}
+	a.Secrets = append(a.Secrets, s)
+	return s
+}
+
+// judge decides from what is booked; it changes nothing but the window.
+func (a *account) judge(now Instant, bootID string, s *triedSecret, p loginPlan) verdict {
+	at := func(m Mark) time.Duration { return m.boot(now, bootID) }
+	if t := min(at(a.Locked), now.Boot+24*time.Hour); t > now.Boot {
+		return verdict{until: t, kind: Locked, why: "the account is locked", hint: "it opens by itself; a login would only prolong it"}
+	}
+	if t := min(at(a.Wait), now.Boot+longestWait); t > now.Boot {
+		return verdict{until: t, kind: Throttled, why: "the server asked to wait"}
+	}
+	if s.Held {
+		if t := min(at(s.Next), now.Boot+24*time.Hour); t > now.Boot {
+			return verdict{until: t, kind: Rejected, why: "the secret was refused and is held", hint: "mend the secret; a changed one is tried at once"}
+		}
+	} else if t := at(s.Next); t > now.Boot {
+		return verdict{until: t, kind: Rejected, why: "the secret was refused; it has worked before, so it gets one more try"}
+	}
+	if a.busy {
+		return verdict{busy: true, until: forever, kind: Transient, why: "another login of this account is under way"}
+	}
+	return a.budget(now, bootID, p)
+}
+
+// budget bounds logins a minute; callers get a third of it.
+func (a *account) budget(now Instant, bootID string, p loginPlan) verdict {
+	most := max(loginsAMinute, 3*p.perMin)
+	kept, asked := a.Logins[:0], 0
+	for _, lg := range a.Logins {
+		if t := lg.At.boot(now, bootID); t > now.Boot-loginWindow && t <= now.Boot {
+			kept = append(kept, lg)
+			if lg.Asked {
+				asked++
+			}
+		}
+	}
+	a.Logins = kept
+	if len(kept) >= most || p.asked && asked >= max(1, most/3) {
+		first := kept[0].At.boot(now, bootID)
+		return verdict{until: first + loginWindow, kind: Throttled, why: "the login budget of this account is spent"}
+	}
+	return verdict{ok: true}
+}
+
+func (s *triedSecret) book(now Instant, bootID string, p loginPlan, err *Error) {
+	tries, probe := p.policy.Tries, p.policy.Probe
+	if tries == 0 {
+		tries = defaultTries
+	}
+	if probe == 0 {
+		probe = defaultProbe
+	}
+	later := func(d time.Duration) Mark { return now.mark(now.Boot+d, bootID) }
+	s.Open = 0
+	switch {
+	case err == nil:
+		*s = triedSecret{Hash: s.Hash, Worked: true}
+	case err.Unsent:
+	case err.Kind == Rejected:
+		s.Tries++
+		s.Refused = later(0)
+		if s.Worked && s.Tries < tries {
+			s.Next = later(min(p.lead/4, 5*time.Minute))
+			return
+		}
+		s.Held, s.Next = true, later(probe)
+	case s.Held:
+		s.Next = later(probe)
+	}
+}
+
+// note enters what the answer said of the whole account.
+func (a *account) note(now Instant, bootID string, err *Error) {
+	if err == nil {
+		a.Locked, a.Wait = Mark{}, Mark{}
+		return
+	}
+	switch err.Kind {
+	case Locked:
+		d := err.Wait
+		if d <= 0 {
+			d = defaultLocked
+		}
+		a.Locked = now.mark(now.Boot+d, bootID)
+	case Throttled:
+		if err.Wait > 0 {
+			a.Wait = now.mark(now.Boot+min(err.Wait, longestWait), bootID)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"errors"
+)
+
+// after is the one switch over what can come of a step: it books the failure on
+// its lane and says which step follows at once, if any.
+func (k *keeper) after(step Step, err error) (next Step) {
+	now := k.a.now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.lane(step)
+	if err == nil {
+		k.count(countOK)
+		return ""
+	}
+	if g, ok := errors.AsType[*gated](err); ok {
+		k.hold(l, step, now, g)
+		return k.fallBack(step, now)
+	}
+	if errors.Is(err, errStore) {
+		k.fail(l, now, &Error{Kind: Transient, Step: step, Detail: "the state cannot be written; nothing was sent", Hint: "see the state's error in `renewd status`", Unsent: true})
+		l.notBefore = now.Boot + Backoff(l.failures, k.lead(), k.a.random())
+		return ""
+	}
+	if errors.Is(err, ErrPassedOver) {
+		l.clear()
+		k.over = true
+		return k.loginUnlessPerson(now, "the session cannot be refreshed any more")
+	}
+	e := asError(step, err)
+	k.count(e.Kind)
+	k.fail(l, now, e)
+	lead, valid := k.lead(), k.valid(now)
+	backoff := Backoff(l.failures, lead, k.a.random())
+	switch e.Kind {
+	case SessionOver:
+		if step == StepLogin {
+			l.notBefore = now.Boot + misconfiguredWait(l.failures, lead, valid, k.a.random())
+			return ""
+		}
+		k.rec.refreshToken = Secret{} // the one that was refused: one renewal at a time
+		k.over = true
+		return k.loginUnlessPerson(now, e.Detail)
+	case Throttled:
+		l.notBefore = now.Boot + max(backoff, min(e.Wait, longestWait))
+		return ""
+	case Ambiguous:
+		k.ambiguous++
+		if k.spec.Source.Traits().ReuseSafe && k.ambiguous == 1 {
+			return step
+		}
+		k.rec.refreshToken = Secret{}
+		k.over = true
+		return k.loginUnlessPerson(now, e.Detail)
+	case Rejected, Locked:
+		if step == StepRefresh {
+			k.over = true
+			return k.loginUnlessPerson(now, e.Detail)
+		}
+		// The ledger has booked it and says at the next try how long to wait.
+		l.notBefore = now.Boot + max(backoff, k.minInterval())
+		return k.fallBack(step, now)
+	case NeedsHuman:
+		l.notBefore = forever
+		return k.fallBack(step, now)
+	case Misconfigured, ClockOff:
+		l.notBefore = now.Boot + backoff
+		if step == StepLogin {
+			l.notBefore = now.Boot + misconfiguredWait(l.failures, lead, valid, k.a.random())
+		} else if k.hopeless(now) {
+			return StepLogin
+		}
+		return k.fallBack(step, now)
+	default: // Transient
+		l.notBefore = now.Boot + backoff
+		if err == errUnmoved {
+			k.unmoved++
+			l.notBefore = now.Boot + Unmoved(k.unmoved, lead, k.minInterval())
+		}
+		if step == StepRefresh && k.hopeless(now) {
+			return StepLogin
+		}
+		return k.fallBack(step, now)
+	}
+}
+
+// hopeless says that refreshing has failed long enough to log in instead.
+func (k *keeper) hopeless(now Instant) bool {
+	if k.spec.Source.Traits().NeedsPerson {
+		return false
+	}
+	return k.refresh.since != 0 && now.Boot-k.refresh.since >= k.lead()/2 || now.Boot >= k.rec.expiry
+}
+
+func (k *keeper) loginUnlessPerson(now Instant, why string) Step {
+	if !k.spec.Source.Traits().NeedsPerson {
+		return StepLogin
+	}
+	k.fail(&k.login, now, &Error{Kind: NeedsHuman, Step: StepLogin, Detail: why, Hint: "run: renewd login " + k.name})
+	k.login.notBefore = forever
+	return ""
+}
+
+// fallBack refreshes what is left of a session whose login did not come about.
+func (k *keeper) fallBack(failed Step, now Instant) Step {
+	if failed != StepLogin {
+		return ""
+	}
+	if step, at := decide(k.view(now)); step == StepRefresh && at <= now.Boot {
+		return StepRefresh
+	}
+	return ""
+}
+
+// hold books that a step may not be sent before a time.
+func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
+	l.notBefore = g.until
+	if g.until == forever {
+		l.account = true // the login under way wakes us when it is done
+		return
+	}
+	if l.since == 0 {
+		l.since = now.Boot
+	}
+	p := &Problem{Step: step, Kind: g.kind, Detail: g.why, Hint: g.hint, Since: now.Wall, Until: now.At(g.until)}
+	if old := l.problem; old != nil && old.Kind == g.kind {
+		// The refusal itself says more than that it is waited out.
+		p.Detail, p.Since, p.Count = old.Detail, old.Since, old.Count
+		if old.Hint != "" {
+			p.Hint = old.Hint
+		}
+	}
+	k.setProblem(l, p)
+}
+
+// fail books one failure on a lane.
+func (k *keeper) fail(l *lane, now Instant, e *Error) {
+	l.failures++
+	if l.since == 0 {
+		l.since = now.Boot
+	}
+	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, Count: l.failures}
+	if old := l.problem; old != nil && old.Kind == e.Kind {
+		p.Since = old.Since
+	}
+	k.setProblem(l, p)
+}
