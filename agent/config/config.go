@@ -45,6 +45,9 @@ type Config struct {
 	main Place // of the main file, for problems of settings
 }
 
+// Place says where the settings of the main file stand.
+func (c *Config) Place() Place { return c.main }
+
 // Socket is where the agent listens.
 type Socket struct {
 	Path  secret.Path `yaml:"path"`

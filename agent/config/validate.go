@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"renewd/agent/source/http"
 	"renewd/agent/source/spec"
@@ -134,9 +135,13 @@ func (v *validator) sink(t *Token, i int) {
 
 // readers are consumers that refresh or discard a token when it has less life
 // left than this.
-var readers = map[string]string{
-	"google-auth": "5m", "aws-sdk": "10m", "kubernetes": "5m",
+var readers = map[string]time.Duration{
+	"google-auth": 5 * time.Minute, "aws-sdk": 10 * time.Minute, "kubernetes": 5 * time.Minute,
 }
+
+// ReaderNeeds is how much life a consumer that `readers:` knows wants a token to
+// have left, 0 for an unknown one.
+func ReaderNeeds(name string) time.Duration { return readers[name] }
 
 // Readers lists the consumers that `readers:` knows.
 func Readers() []string { return slices.Sorted(maps.Keys(readers)) }

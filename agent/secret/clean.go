@@ -2,7 +2,6 @@ package secret
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"renewd/agent"
@@ -50,15 +49,6 @@ func looksUTF16(b []byte) bool {
 	return true
 }
 
-// ErrOthersRead says that a secret's file can be read by every user.
-var ErrOthersRead = errors.New("every user of this machine can read it")
-
-// CheckFile says what is wrong with who may read the file of h, if it is one:
-// an error wrapping ErrOthersRead. A missing file is not its matter.
-func (h Handle) CheckFile() error {
-	path := h.File()
-	if path == "" || !othersRead(path) {
-		return nil
-	}
-	return fmt.Errorf("secret file %q: %w (chmod o-rwx %s)", path, ErrOthersRead, path)
-}
+// OthersRead reports whether every user of this machine can read a file: its
+// mode lets them, and so does every directory above it.
+func OthersRead(path string) bool { return path != "" && othersRead(path) }

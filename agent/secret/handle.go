@@ -57,6 +57,14 @@ func (h Handle) File() string {
 // Inline reports whether the secret stands in the config itself.
 func (h Handle) Inline() bool { return h.kind == kindPlain }
 
+// Program is what is run to read the secret, "" where nothing is.
+func (h Handle) Program() string {
+	if h.kind == kindCommand {
+		return (*h.argv)[0]
+	}
+	return ""
+}
+
 // AtStart reports whether the secret is fixed until this process restarts.
 func (h Handle) AtStart() bool { return h.kind == kindEnv || h.kind == kindCredential }
 

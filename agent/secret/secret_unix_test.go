@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,16 +83,37 @@ func TestGroupIsKilled(t *testing.T) {
 	}
 }
 
-func TestOthersRead(t *testing.T) {
-	ref := write(t, "x")
-	if err := ref.Handle().CheckFile(); err != nil {
-		t.Error(err)
-	}
-	if err := os.Chmod(string(ref.File), 0o644); err != nil {
+// public opens the test's directory: that which testing makes is 0700.
+func public(t *testing.T) {
+	t.Helper()
+	if err := os.Chmod(filepath.Dir(t.TempDir()), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := ref.Handle().CheckFile(); !errors.Is(err, secret.ErrOthersRead) {
-		t.Errorf("got %v", err)
+}
+
+func TestOthersRead(t *testing.T) {
+	path := string(write(t, "x").File)
+	public(t)
+	judge := func(mode os.FileMode, of string, want bool) {
+		t.Helper()
+		if err := os.Chmod(of, mode); err != nil {
+			t.Fatal(err)
+		}
+		if secret.OthersRead(path) != want {
+			t.Errorf("%s at mode %v: %v, want %v", of, mode, !want, want)
+		}
+	}
+	judge(0o600, path, false)
+	judge(0o640, path, false)
+	judge(0o644, path, true)
+	judge(0o700, filepath.Dir(path), false) // nobody gets to it
+	judge(0o711, filepath.Dir(path), true)
+	link := filepath.Join(filepath.Dir(path), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if !secret.OthersRead(link) {
+		t.Error("what a symlink leads to was not judged")
 	}
 }
 

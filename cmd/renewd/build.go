@@ -32,7 +32,9 @@ type builder struct {
 	writer     *atomicfile.Writer
 	paths      paths.Set
 	log        *slog.Logger
+	strict     bool // judge as `check --strict` does
 
+	judge    *judgement               // of the load under way
 	programs map[string]*http.Program // presets, compiled once
 }
 
@@ -77,6 +79,8 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 	sinks := map[string]config.Problem{}
 	// Presets are compiled anew: an admin's own may have changed.
 	clear(b.programs)
+	b.judge = newJudgement(c.Policy, b.strict)
+	problems = append(problems, b.judge.state(c)...)
 	for _, name := range sortedKeys(c.Tokens) {
 		t := c.Tokens[name]
 		s, ps := b.token(name, t, c, out, sinks)
@@ -100,8 +104,12 @@ func hostPorts(name string) []string {
 func (b *builder) token(name string, t *config.Token, c *config.Config, out *built, taken map[string]config.Problem) (*agent.Spec, config.Problems) {
 	var problems config.Problems
 	src, ps := b.source(t, c)
+	b.judge.insecure(ps)
 	for _, p := range ps {
 		problems = append(problems, t.Place().Problem(p))
+	}
+	if src != nil {
+		problems = append(problems, b.judge.token(t, src, c)...)
 	}
 	s := &agent.Spec{Name: name, Source: src}
 	at := func(path string, err error, hint string) {

@@ -360,21 +360,3 @@ func (s *Source) principal() string {
 	}
 	return unique.Make(strings.Join(parts, "\x1f")).Value()
 }
-
-// Files are the files whose change may change a secret of this source.
-func (s *Source) Files() (out []string) {
-	add := func(h secret.Handle) {
-		if f := h.File(); f != "" {
-			out = append(out, f)
-		}
-	}
-	for _, v := range s.values {
-		if h, ok := v.(secret.Handle); ok {
-			add(h)
-		}
-	}
-	for _, h := range s.set.prog.secrets {
-		add(h)
-	}
-	return out
-}

@@ -26,8 +26,8 @@ type Program struct {
 	logout  []step
 	extend  []step
 	rules   []rule
-	secrets []secret.Handle // that the Spec itself names
-	core    [32]byte        // of what makes a session another one
+	secrets []namedSecret // that the Spec itself names
+	core    [32]byte      // of what makes a session another one
 
 	mu       sync.Mutex
 	settings map[[32]byte]*settings

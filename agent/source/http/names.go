@@ -153,7 +153,7 @@ func (c *compiler) tree(path string, v any) evaler {
 			c.add(path, "%v", err)
 		}
 		s := &secretValue{v.Handle()}
-		c.prog.secrets = append(c.prog.secrets, s.h)
+		c.prog.secrets = append(c.prog.secrets, namedSecret{path, s.h})
 		return s
 	default:
 		return constant{v}

@@ -94,9 +94,12 @@ func fingerprint(s *Spec) string {
 // Traits implements agent.Source.
 func (s *Source) Traits() *agent.Traits { return &s.traits }
 
+// Key says where the key is.
+func (s *Source) Key() secret.Handle { return s.spec.Key.Handle() }
+
 // Files are the files whose change may change the key.
 func (s *Source) Files() []string {
-	if f := s.spec.Key.Handle().File(); f != "" {
+	if f := s.Key().File(); f != "" {
 		return []string{f}
 	}
 	return nil
