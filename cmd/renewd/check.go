@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -145,22 +147,22 @@ func countSinks(b *built) int {
 
 // checkSinks judges whether the user that runs this can write the sinks.
 func checkSinks(w io.Writer, o checkOptions) error {
-	_, made, problems, _, err := loadForCheck(o)
+	_, made, problems, b, err := loadForCheck(o)
 	if err != nil {
 		return err
 	}
 	if problems.Fatal() {
 		return silent(exitUsage)
 	}
-	return sinkProblems(w, made)
+	return sinkProblems(w, made, b.paths)
 }
 
-func sinkProblems(w io.Writer, made *built) error {
+func sinkProblems(w io.Writer, made *built, set paths.Set) error {
 	bad := 0
 	for _, s := range made.specs {
 		for _, sk := range s.Sinks {
 			c, ok := sk.(interface{ Check() error })
-			if !ok {
+			if !ok || notYet(sk, set) {
 				continue
 			}
 			if err := c.Check(); err != nil {
@@ -173,6 +175,17 @@ func sinkProblems(w io.Writer, made *built) error {
 		return fail(exitFailed, "", "%d sink(s) cannot be written", bad)
 	}
 	return nil
+}
+
+// notYet says that a sink lies in the runtime directory and that this is not
+// there: the agent makes it at its start.
+func notYet(s agent.Sink, set paths.Set) bool {
+	p, ok := s.(interface{ Path() string })
+	if !ok || !below(p.Path(), set.Tokens()) {
+		return false
+	}
+	_, err := os.Stat(set.Runtime)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // dropIn is what the service's unit lacks for the sinks of this config: it may

@@ -22,7 +22,7 @@ const serviceUser = "renewd"
 func checkSinksAsService(w, ew io.Writer, o checkOptions, c *config.Config, made *built, b *builder) error {
 	u, err := user.Lookup(serviceUser)
 	if os.Geteuid() != 0 || err != nil {
-		return sinkProblems(ew, made)
+		return sinkProblems(ew, made, b.paths)
 	}
 	if d := dropIn(c, b.paths); d != "" {
 		fmt.Fprintf(w, "the unit needs a drop-in (systemctl edit renewd):\n\n%s\n", d)

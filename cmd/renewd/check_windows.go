@@ -6,6 +6,6 @@ import (
 	"renewd/agent/config"
 )
 
-func checkSinksAsService(_, ew io.Writer, _ checkOptions, _ *config.Config, made *built, _ *builder) error {
-	return sinkProblems(ew, made)
+func checkSinksAsService(_, ew io.Writer, _ checkOptions, _ *config.Config, made *built, b *builder) error {
+	return sinkProblems(ew, made, b.paths)
 }

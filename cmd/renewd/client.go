@@ -64,7 +64,7 @@ func dialOne(ctx context.Context, all []string) (*client, error) {
 			firstErr = err
 		}
 	}
-	return nil, fail(exitNoAgent, "start one: renewd run, or renewd service start; or name its socket: --socket PATH", "no agent answers on %s: %w", strings.Join(all, " or "), firstErr)
+	return nil, fail(exitNoAgent, "start one: renewd run; or name its socket: --socket PATH", "no agent answers on %s: %w", strings.Join(all, " or "), firstErr)
 }
 
 func (c *client) Close() error { return c.conn.Close() }

@@ -138,7 +138,7 @@ func (d *daemon) open(c *config.Config) error {
 // stateFailure says what to do about a state that cannot be used.
 func stateFailure(err error) error {
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
-		return fail(exitFailed, "stop it first (renewd service stop), or talk to it: renewd status", "%w", err)
+		return fail(exitFailed, "stop it first, or talk to it: renewd status", "%w", err)
 	}
 	if _, ok := errors.AsType[*state.BrokenError](err); ok {
 		return fail(exitUsage, "it was left as it is; to go on with an empty one: renewd state reset --keep-broken", "%w", err)

@@ -249,7 +249,7 @@ func (d *daemon) makeRuntime(c *config.Config) error {
 	if err := d.paths.MakeRuntime(); err != nil {
 		hint := "make it writable by this user"
 		if errors.Is(err, fs.ErrPermission) && c.Socket.Path == "" {
-			hint = "run as the service (renewd service install), or as a user with XDG_RUNTIME_DIR set"
+			hint = "run as root, or as a user with XDG_RUNTIME_DIR set"
 		}
 		return fail(exitFailed, hint, "%w", err)
 	}

@@ -44,7 +44,7 @@ func newStateReset() *cobra.Command {
 			}
 			aside, err := state.Reset(dir, keep)
 			if _, held := errors.AsType[*state.HeldError](err); held {
-				return fail(exitFailed, "stop it first: renewd service stop", "%w", err)
+				return fail(exitFailed, "stop it first: it would write its own state back", "%w", err)
 			}
 			if err != nil {
 				return fail(exitFailed, "", "reset the state: %w", err)
