@@ -55,7 +55,7 @@ func proofLength(whole time.Duration) time.Duration {
 }
 
 // required fails or skips when a program that a test needs is not there.
-func required(t *testing.T, name string) string {
+func required(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err == nil {
