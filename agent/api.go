@@ -258,10 +258,11 @@ func (t Token) Settle(ctx context.Context) bool {
 
 // stuck says that only a person or a changed secret brings the next token.
 func (k *keeper) stuck() bool {
-	if k.asked.wanted && !k.login.account && k.login.notBefore <= k.a.now().Boot {
+	now := k.a.now()
+	if _, next := decide(k.view(now)); k.login.account || next <= now.Boot {
 		return false
 	}
-	switch k.state(k.a.now()) {
+	switch k.state(now) {
 	case StateHeld, StateLocked, StateNeedsHuman:
 		return true
 	}
@@ -293,11 +294,10 @@ func (t Token) Logout(ctx context.Context) error {
 		err = logout(context.WithoutCancel(ctx), src, s)
 	}
 	k.mu.Lock()
-	k.rec = record{generation: k.rec.generation, revision: k.rec.revision + 1}
+	k.rec = record{fingerprint: k.rec.fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
 	k.current.Store(nil)
 	k.over = false
-	k.login.notBefore, k.refresh.notBefore = forever, forever
-	k.setProblem(&k.login, &Problem{Step: StepLogin, Kind: NeedsHuman, Detail: "logged out", Hint: "run: renewd login " + k.name, Since: now.Wall})
+	k.sayLoggedOut(now)
 	for _, d := range k.sinks {
 		d.owed, d.withdraw, d.retry = false, true, 0
 		if !d.busy {
@@ -310,6 +310,11 @@ func (t Token) Logout(ctx context.Context) error {
 		k.a.stateFailed(serr)
 	}
 	return err
+}
+
+// sayLoggedOut shows why there is no token and what brings it back.
+func (k *keeper) sayLoggedOut(now Instant) {
+	k.setProblem(&k.login, &Problem{Step: StepLogin, Kind: NeedsHuman, Detail: "logged out", Hint: "run: renewd login " + k.name, Since: now.Wall})
 }
 
 // SecretChanged tells that a watched secret of the token changed.

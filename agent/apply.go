@@ -78,6 +78,10 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 	}
 	r.fingerprint = k.spec.Source.Traits().Fingerprint // share the string
 	k.rec, k.suspect = r, suspect
+	if r.loggedOut {
+		k.sayLoggedOut(now)
+		return
+	}
 	if r.spending {
 		// A crash cut off a request that spent the refresh token.
 		k.rec.spending = false

@@ -30,6 +30,7 @@ type record struct {
 	spending     bool // a request that spends the refresh token is under way
 	note         string
 	seed         string
+	loggedOut    bool // a manager ended the session; only SignIn begins another
 }
 
 func (r *record) has() bool { return !r.token.IsZero() }
@@ -56,6 +57,7 @@ type stored struct {
 	Spending     bool              `json:"spending,omitempty"`
 	Note         string            `json:"note,omitempty"`
 	Seed         string            `json:"seed,omitempty"`
+	LoggedOut    bool              `json:"logged_out,omitempty"`
 }
 
 // encode gives the bytes that the store seals.
@@ -66,7 +68,7 @@ func (r *record) encode(now Instant, bootID string) ([]byte, error) {
 		Token: r.token.Reveal(), Type: r.typ, Extra: r.extra,
 		Issued: m(r.issued), Expiry: m(r.expiry), Life: r.life, Jitter: r.jitter,
 		RefreshToken: []byte(r.refreshToken.Reveal()), LoginSent: m(r.loginSent), SessionEnd: m(r.sessionEnd),
-		RefreshEnd: m(r.refreshEnd), IdleEnd: m(r.idleEnd), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed,
+		RefreshEnd: m(r.refreshEnd), IdleEnd: m(r.idleEnd), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
 	})
 }
 
@@ -84,7 +86,7 @@ func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect b
 		token: NewSecret(s.Token), typ: s.Type, extra: s.Extra,
 		issued: at(s.Issued), expiry: at(s.Expiry), life: s.Life, jitter: s.Jitter,
 		refreshToken: NewSecret(string(s.RefreshToken)), loginSent: at(s.LoginSent), sessionEnd: at(s.SessionEnd),
-		refreshEnd: at(s.RefreshEnd), idleEnd: at(s.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: s.Note, seed: s.Seed,
+		refreshEnd: at(s.RefreshEnd), idleEnd: at(s.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: s.Note, seed: s.Seed, loggedOut: s.LoggedOut,
 	}
 	suspect = s.Expiry.BootID != bootID && now.Wall.Before(s.Saved)
 	return r, suspect, nil

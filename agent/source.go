@@ -74,8 +74,9 @@ type Grant struct {
 	// smallest of what is known (see Life). It must be above zero where Token
 	// is set.
 	Life time.Duration
-	// IatLife says that Life rests on the token's own iat alone: a server that
-	// hands out a cached token must not move the expiry.
+	// IatLife says that nothing in the answer ties Life to now: it rests on the
+	// token's own iat or on a declaration. The same token must then not live
+	// longer for having been handed out again.
 	IatLife bool
 
 	// Seed marks what the session grew from, where that is a refresh token of

@@ -136,6 +136,10 @@ func (k *keeper) view(now Instant) view {
 	if n := t.Session.MaxRefreshes; n > 0 {
 		left = max(0, n-r.refreshes)
 	}
+	login, refresh := laneView{k.login.notBefore, k.login.since}, laneView{k.refresh.notBefore, k.refresh.since}
+	if r.loggedOut {
+		login.notBefore, refresh.notBefore = forever, forever
+	}
 	return view{
 		now: now.Boot, has: r.has() && !k.suspect,
 		issued: r.issued, expires: r.expiry, life: k.lifeOf(), lead: k.lead(), jitter: r.jitter,
@@ -143,8 +147,7 @@ func (k *keeper) view(now Instant) view {
 		refreshable: t.CanRefresh && (r.loginSent != 0 || t.SelfStart),
 		hardEnd:     r.hardEnd(t.Session), refreshEnd: r.refreshEnd, idleEnd: r.idleEnd, left: left,
 		needsPerson: t.NeedsPerson, over: k.over, preferLogin: k.preferLogin, asked: k.asked.wanted || k.moved(),
-		login:   laneView{k.login.notBefore, k.login.since},
-		refresh: laneView{k.refresh.notBefore, k.refresh.since},
+		login: login, refresh: refresh,
 	}
 }
 
@@ -222,8 +225,8 @@ func (k *keeper) poke(p poke) {
 		k.login.notBefore = 0
 	case pokeSignIn:
 		k.ask(false)
-		k.preferLogin = true
-		k.login.notBefore = 0
+		k.preferLogin, k.rec.loggedOut = true, false
+		k.login.notBefore, k.refresh.notBefore = 0, 0
 	}
 	k.mu.Unlock()
 	k.a.push(k, 0)

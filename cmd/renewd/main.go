@@ -83,7 +83,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.DisableDescriptions = true
 	root.AddCommand(
 		newRun(), newDemo(), newCheck(),
-		newGet(), newStatus(), newRefresh(), newReject(), newWatch(),
+		newGet(), newStatus(), newRefresh(), newReject(), newLogin(), newLogout(), newWatch(),
 		newInspect(), newPresets(), newReload(), newState(), newVersion(),
 	)
 	return root
