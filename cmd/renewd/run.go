@@ -205,22 +205,27 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	return nil
 }
 
-// manyTokens is from where on memory a token counts for more than the CPU time of
-// collecting garbage more often.
-const manyTokens = 1000
+const (
+	manyTokens   = 1000     // from here on the collector is told how much garbage to leave
+	tokenSize    = 3 << 10  // what a token of 1.5 KB keeps on the heap
+	garbage      = 32 << 20 // is left lying where it is more than a share of the heap
+	leastGarbage = 15       // percent of the heap
+	mostGarbage  = 400
+)
 
-// trim gives back what reading a large config needed, and keeps a large heap
-// near what it holds: one that may double before it is collected costs each
-// token twice. GOGC in the environment wins.
+// trim gives back what reading a large config needed and tells the collector how
+// often to run. A heap of hundreds of megabytes that may double costs each token
+// twice; one of ten megabytes that may not is collected for every few renewals.
+// GOGC in the environment wins.
 func trim(tokens int) {
 	percent := 100
-	if tokens > manyTokens {
-		percent = 15
+	if tokens >= manyTokens {
+		percent = min(max(leastGarbage, 100*garbage/(tokens*tokenSize)), mostGarbage)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
-	if tokens > manyTokens {
+	if tokens >= manyTokens {
 		debug.FreeOSMemory()
 	}
 }
