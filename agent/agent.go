@@ -33,6 +33,10 @@ type Spec struct {
 	Source Source
 	Sinks  []Sink
 	Renew  Renew
+	// SecretAtStart says that a changed secret counts only after a restart: it
+	// is read from the environment or from a credential.
+	SecretAtStart bool
+
 	Access *Access // who may read it on the socket, beside the managers
 }
 

@@ -35,6 +35,7 @@ type Status struct {
 	OverlapNone bool         `json:"overlap_none,omitempty"`
 	PersonBy    time.Time    `json:"person_needed_by,omitzero"`
 	Unsaved     bool         `json:"unsaved,omitempty"`
+	AtStart     bool         `json:"secret_read_at_start,omitempty"` // a changed secret wants a restart
 	Note        string       `json:"note,omitempty"`
 	Problems    []Problem    `json:"problems,omitempty"`
 	Sinks       []SinkStatus `json:"sinks,omitempty"`
@@ -67,7 +68,7 @@ func (t Token) Status() Status {
 		Generation: r.generation, Revision: r.revision,
 		RefreshIdleExpiresAt: at(r.idleEnd), RefreshExpiresAt: at(r.refreshEnd),
 		SessionExpiresAt: at(r.hardEnd(tr.Session)), SessionStartedAt: at(r.loginSent),
-		Renewing: k.renewing, OverlapNone: tr.OverlapNone, PersonBy: at(k.personNeeded(now)), Unsaved: k.unsaved, Note: r.note,
+		Renewing: k.renewing, OverlapNone: tr.OverlapNone, PersonBy: at(k.personNeeded(now)), Unsaved: k.unsaved, AtStart: k.spec.SecretAtStart, Note: r.note,
 	}
 	if r.has() {
 		s.IssuedAt, s.ExpiresAt = at(r.issued), at(r.expiry)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"os/user"
@@ -120,34 +121,12 @@ func (b *builder) token(name string, t *config.Token, c *config.Config, out *bui
 	if j := t.Renew.Jitter; j != nil {
 		s.Renew.NoJitter, s.Renew.Jitter = true, float64(*j)
 	}
-	if t.Allow != nil {
-		s.Access = &agent.Access{}
-		for i, u := range t.Allow.Users {
-			id, err := userID(u)
-			if err != nil {
-				at(spec.Index("allow.users", i), err, "create the account, or correct its name")
-				continue
-			}
-			s.Access.UIDs = append(s.Access.UIDs, id)
-		}
-		for i, g := range t.Allow.Groups {
-			id, err := groupID(g)
-			if err != nil {
-				at(spec.Index("allow.groups", i), err, "create the group, or correct its name")
-				continue
-			}
-			s.Access.GIDs = append(s.Access.GIDs, id)
-		}
-	}
+	s.Access = readers(t.Allow, at)
 	for i := range t.Sinks {
-		sk, err := b.sink(name, &t.Sinks[i])
 		where := spec.Index("sinks", i)
+		sk, err := b.sink(name, &t.Sinks[i])
 		if err != nil {
-			hint := ""
-			if e, ok := errors.AsType[*atomicfile.Error](err); ok {
-				hint = e.Hint
-			}
-			at(where, err, hint)
+			at(where, err, hintOf(err))
 			continue
 		}
 		here := t.PlaceOf().Problem(spec.Problem{Path: where, Msg: "two sinks write one file"})
@@ -163,6 +142,64 @@ func (b *builder) token(name string, t *config.Token, c *config.Config, out *bui
 	if problems.Fatal() || src == nil {
 		return nil, problems
 	}
+	s.SecretAtStart = readAtStart(src)
+	out.watchSource(name, src)
+	return s, problems
+}
+
+// readers resolves who else may read a token; problems go to at.
+func readers(a *config.Allow, at func(path string, err error, hint string)) *agent.Access {
+	if a == nil {
+		return nil
+	}
+	out := &agent.Access{}
+	for i, u := range a.Users {
+		id, err := userID(u)
+		if err != nil {
+			at(spec.Index("allow.users", i), err, "create the account, or correct its name")
+			continue
+		}
+		out.UIDs = append(out.UIDs, id)
+	}
+	for i, g := range a.Groups {
+		id, err := groupID(g)
+		if err != nil {
+			at(spec.Index("allow.groups", i), err, "create the group, or correct its name")
+			continue
+		}
+		out.GIDs = append(out.GIDs, id)
+	}
+	return out
+}
+
+func hintOf(err error) string {
+	if e, ok := errors.AsType[*atomicfile.Error](err); ok {
+		return e.Hint
+	}
+	return ""
+}
+
+// readAtStart says that a secret of a source is fixed until this process
+// restarts.
+func readAtStart(src agent.Source) bool {
+	w, ok := src.(interface {
+		Secrets(own bool) iter.Seq2[string, secret.Handle]
+	})
+	if !ok {
+		return false
+	}
+	for _, own := range []bool{true, false} {
+		for _, h := range w.Secrets(own) {
+			if h.AtStart() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// watchSource notes the files that a source depends on.
+func (out *built) watchSource(name string, src agent.Source) {
 	if w, ok := src.(interface{ Files() []string }); ok {
 		for _, f := range w.Files() {
 			out.watched[f] = append(out.watched[f], watched{name, watchSecret})
@@ -171,7 +208,6 @@ func (b *builder) token(name string, t *config.Token, c *config.Config, out *bui
 	if w, ok := src.(interface{ SourceFile() string }); ok && w.SourceFile() != "" {
 		out.watched[w.SourceFile()] = append(out.watched[w.SourceFile()], watched{name, watchSource})
 	}
-	return s, problems
 }
 
 // source is the one switch over the types of sources.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -156,6 +157,18 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 	d.watch(c, b)
 	d.log.Info(agent.MsgApplied, agent.KeyCount, len(b.specs))
 	return nil
+}
+
+// sayRestart says what of a new config only a restart brings about.
+func (d *daemon) sayRestart(old, c *config.Config) {
+	for name, same := range map[string]bool{
+		"socket": reflect.DeepEqual(old.Socket, c.Socket), "state": reflect.DeepEqual(old.State, c.State),
+		"metrics": old.Metrics == c.Metrics, "log.format": old.Log.Format == c.Log.Format,
+	} {
+		if !same {
+			d.log.Warn("config changed where only a restart helps", "key", name)
+		}
+	}
 }
 
 // reload reads the config again; a bad one changes nothing.

@@ -198,6 +198,9 @@ func troubles(b *strings.Builder, t agent.Status, now time.Time, st style) {
 	if !t.PersonBy.IsZero() {
 		say("a person has to sign in %s", ago(t.PersonBy, now))
 	}
+	if t.AtStart && t.State != agent.StateValid {
+		say("its secret is read when the agent starts: restart the agent after a change")
+	}
 	if t.Note != "" {
 		say("%s", t.Note)
 	}

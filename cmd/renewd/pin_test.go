@@ -1,0 +1,34 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"renewd/agent/source/standin"
+)
+
+// An appliance with a certificate of its own: check --login prints its pin, and
+// with that pasted the login works.
+func TestE2EPinOfAnUnknownCertificate(t *testing.T) {
+	r, _, _ := commanderRig(t, standin.CommanderOptions{})
+	config := readFile(t, r.path("renewd.yaml"))
+	r.write("renewd.yaml", strings.Replace(config, "      tls: {ca_file: ca.pem}\n", "", 1))
+	out, errs, code := r.cli("check", "--login", "--config", r.path("renewd.yaml"))
+	if code != exitFailed {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	pin := regexp.MustCompile(`[A-Za-z0-9+/]{43}=`).FindString(out)
+	if pin == "" {
+		t.Fatalf("no pin in:\n%s", out)
+	}
+	r.write("renewd.yaml", strings.Replace(config, "tls: {ca_file: ca.pem}", `tls: {pin_sha256: ["`+pin+`"]}`, 1))
+	out, errs, code = r.cli("check", "--login", "--config", r.path("renewd.yaml"))
+	if code != exitOK || !strings.Contains(out, "login worked") {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	r.write("renewd.yaml", strings.Replace(config, "tls: {ca_file: ca.pem}", `tls: {pin_sha256: ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]}`, 1))
+	if out, errs, code := r.cli("check", "--login", "--config", r.path("renewd.yaml")); code != exitFailed {
+		t.Fatalf("another key was accepted: %d %s%s", code, out, errs)
+	}
+}
