@@ -17,12 +17,13 @@ const mostLife = 100 * 365 * 24 * time.Hour
 func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) error {
 	now := k.a.now()
 	k.mu.Lock()
-	if k.removed || k.spec.Source != src {
+	if k.removed || k.spec.Source.Traits().Fingerprint != src.Traits().Fingerprint {
 		// A reload gave this token another source meanwhile: what came belongs
 		// to the old one. The new source renews by itself.
 		k.mu.Unlock()
 		return nil
 	}
+	src = k.spec.Source // made anew by a reload, perhaps with other limits
 	k.answered = now.Boot
 	old := k.rec
 	next, err := k.merge(step, src.Traits(), g, now)

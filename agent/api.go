@@ -224,25 +224,29 @@ func (t Token) Await(ctx context.Context, ok func(*Publication) bool) (*Publicat
 	}
 }
 
-// patience is how long Settle waits for a further try.
-const patience = 10 * time.Second
+const (
+	patience    = 10 * time.Second // how long Settle waits for a further try
+	settleTries = 3                // of a sink, before Settle gives it up
+)
 
 // Settle waits until the token is valid and every sink has it. It returns false
 // when that does not come about: the context ended, only a person or a changed
-// secret could help, or the next try is a while away.
+// secret could help, the next try is a while away, or a sink failed again and
+// again.
 func (t Token) Settle(ctx context.Context) bool {
 	k := t.k
 	for {
 		k.mu.Lock()
 		now := k.a.now()
-		owed := false
+		owed, dead := false, false
 		for _, d := range k.sinks {
 			owed = owed || d.owed || d.busy
+			dead = dead || d.failures >= settleTries
 		}
 		settled := k.valid(now) && !owed && !k.unsaved && !k.moved()
 		_, next := decide(k.view(now))
 		later := !k.login.account && k.queued == notQueued && next > now.Boot+patience
-		stuck := k.removed || !k.renewing && !k.valid(now) && (later || k.stuck())
+		stuck := k.removed || dead || !k.renewing && !k.valid(now) && (later || k.stuck())
 		changed := k.change()
 		k.mu.Unlock()
 		if settled || stuck {
@@ -286,6 +290,7 @@ func (t Token) SignIn(c Caller) error {
 // it; the token is withdrawn and stays away until SignIn.
 func (t Token) Logout(ctx context.Context) error {
 	k := t.k
+	k.leave()
 	now := k.a.now()
 	src, s := k.session(now)
 	var err error
@@ -294,9 +299,10 @@ func (t Token) Logout(ctx context.Context) error {
 		err = logout(context.WithoutCancel(ctx), src, s)
 	}
 	k.mu.Lock()
-	k.rec = record{fingerprint: k.rec.fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
+	k.rec = record{fingerprint: k.spec.Source.Traits().Fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
 	k.current.Store(nil)
-	k.over = false
+	k.over, k.asked.wanted = false, false
+	k.leaving--
 	k.sayLoggedOut(now)
 	for _, d := range k.sinks {
 		d.owed, d.withdraw, d.retry = false, true, 0
@@ -306,10 +312,25 @@ func (t Token) Logout(ctx context.Context) error {
 	}
 	k.wake()
 	k.mu.Unlock()
-	if serr := k.save(ctx); serr != nil {
+	if serr := k.save(context.WithoutCancel(ctx)); serr != nil {
 		k.a.stateFailed(serr)
 	}
 	return err
+}
+
+// leave lets nothing new be sent, and waits for what was.
+func (k *keeper) leave() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.leaving++
+	k.a.limits.forget(k)
+	k.queued = notQueued
+	for k.renewing {
+		changed := k.change()
+		k.mu.Unlock()
+		<-changed
+		k.mu.Lock()
+	}
 }
 
 // sayLoggedOut shows why there is no token and what brings it back.

@@ -110,14 +110,17 @@ func (k *keeper) take(s *Spec, now Instant) {
 	k.spec = s
 	k.access.Store(s.Access)
 	gone := k.setSinks(s.Sinks)
-	k.login.notBefore, k.refresh.notBefore = 0, 0 // a changed config ends what waited for one
+	if (k.held(now) || k.renewing) && k.afford(now, Caller{ID: "a reload"}) == nil {
+		k.epoch++
+		k.free() // a changed config ends what waited for one
+	}
 	switch {
 	case another:
 		// The old value stays published as it is until the new source brings
 		// one; view sees by the fingerprint that it is due at once.
 		k.login.clear()
 		k.refresh.clear()
-		k.over, k.preferLogin = false, false
+		k.over, k.preferLogin, k.rec.loggedOut = false, false, false
 		k.rec.refreshToken, k.rec.loginSent = Secret{}, 0
 		for _, d := range k.sinks {
 			d.owed = d.owed || k.valid(now)
@@ -134,6 +137,11 @@ func (k *keeper) take(s *Spec, now Instant) {
 	k.retire(gone)
 	k.mu.Unlock()
 	k.a.push(k, 0)
+}
+
+// held says that a renewal is put off. k.mu is held.
+func (k *keeper) held(now Instant) bool {
+	return k.login.notBefore > now.Boot || k.refresh.notBefore > now.Boot
 }
 
 // looksOther says that the new spec presents the token, or sees its session's

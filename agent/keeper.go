@@ -31,6 +31,8 @@ type keeper struct {
 	sinks    []*delivery
 	changed  chan struct{} // closed at the next change; nil while nobody waits
 	renewing bool
+	leaving  int    // logouts under way: nothing new is sent
+	epoch    uint32 // +1 at whatever may make the next try come out otherwise
 	queued   queueState
 	removed  bool
 
@@ -90,7 +92,7 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 		return forever
 	}
 	next = min(forever, k.noticeExpiry(now), k.announce(now), k.deliverOwed(now))
-	if k.renewing {
+	if k.renewing || k.leaving > 0 {
 		return next
 	}
 	if k.unsaved && k.saveAfter <= now.Boot {
@@ -128,7 +130,7 @@ func (k *keeper) admitted() {
 	now := k.a.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.removed || k.renewing {
+	if k.removed || k.renewing || k.leaving > 0 {
 		k.a.limits.release(k.spec.Source.Traits())
 		return
 	}
@@ -178,7 +180,13 @@ func (k *keeper) renew(ctx context.Context, step Step) {
 			}
 		}
 		tried[step]++
-		step = k.after(step, k.attempt(ctx, step, byCaller))
+		fingerprint, epoch := k.tries()
+		err := k.attempt(ctx, step, byCaller)
+		if k.outdated(fingerprint) {
+			break // what came belongs to a source that the config names no more
+		}
+		step = k.after(step, err)
+		k.retryChanged(epoch)
 	}
 	k.a.observe(k.a.now().Boot - began.Boot)
 }
@@ -269,6 +277,35 @@ func (k *keeper) timeout(now Instant, step Step, at *Attempt) time.Duration {
 	}
 	first := max(time.Second, k.lead()/4)
 	return min(attemptTimeout, first<<min(k.lane(step).failures, 5))
+}
+
+// tries says what a step is tried with.
+func (k *keeper) tries() (fingerprint string, epoch uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.spec.Source.Traits().Fingerprint, k.epoch
+}
+
+func (k *keeper) outdated(fingerprint string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.spec.Source.Traits().Fingerprint != fingerprint
+}
+
+// retryChanged brings forward what a failure put off, where the secret or the
+// config changed after it was sent.
+func (k *keeper) retryChanged(epoch uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.epoch == epoch {
+		return
+	}
+	soon := k.a.now().Boot + k.minInterval()
+	for _, l := range []*lane{&k.login, &k.refresh} {
+		if !l.account {
+			l.notBefore = min(l.notBefore, soon)
+		}
+	}
 }
 
 // gated is a step that was not sent because something holds it back.

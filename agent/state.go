@@ -208,7 +208,8 @@ func (k *keeper) poke(p poke) {
 	k.mu.Lock()
 	switch p {
 	case pokeSecret:
-		k.login.notBefore, k.refresh.notBefore = 0, 0
+		k.epoch++
+		k.free()
 		if k.spec.Source.Traits().SelfStart {
 			k.over = false
 		}
@@ -231,6 +232,9 @@ func (k *keeper) poke(p poke) {
 	k.mu.Unlock()
 	k.a.push(k, 0)
 }
+
+// free lets both lanes go at once. k.mu is held.
+func (k *keeper) free() { k.login.notBefore, k.refresh.notBefore = 0, 0 }
 
 // announcements are how long before a person is needed that is said.
 var announcements = [...]time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour}
