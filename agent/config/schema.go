@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -124,7 +125,8 @@ func (g *generator) source() map[string]any {
 			o := g.object(reflect.TypeFor[http.Use]())
 			props := o["properties"].(map[string]any)
 			required := []any{"type"}
-			for in, decl := range inputs {
+			for _, in := range slices.Sorted(maps.Keys(inputs)) {
+				decl := inputs[in]
 				s := map[string]any{"description": decl.Help}
 				if decl.IsSecret() {
 					s = secret.Ref{}.JSONSchema()
