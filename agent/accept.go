@@ -174,7 +174,7 @@ func (k *keeper) settled(step Step, now Instant) {
 	}
 	k.unmoved, k.ambiguous, k.retryUntil = 0, 0, 0
 	k.suspect, k.lapsed = false, false
-	k.unsaved = false
+	k.unsaved, k.dirty = false, false
 	if k.refused != k.rec.generation-1 {
 		k.refusedRow = 0 // the one before this was not refused
 	}
@@ -225,8 +225,15 @@ func (k *keeper) saveAgain(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.saveAfter = k.a.now().Boot + saveRetry
-	k.unsaved = err != nil
+	k.unsaved, k.dirty = err != nil, false
 	if err != nil {
 		k.a.stateFailed(err)
+	}
+}
+
+// saveSoon asks for a save that nothing waits for. k.mu is held.
+func (k *keeper) saveSoon() {
+	if !k.unsaved && !k.dirty {
+		k.dirty, k.saveAfter = true, 0
 	}
 }

@@ -172,7 +172,7 @@ func (k *keeper) rewrite(now Instant) {
 	k.mu.Lock()
 	if k.valid(now) && !k.removed {
 		k.rec.revision++
-		k.unsaved, k.saveAfter = true, 0
+		k.saveSoon()
 		k.publish(now)
 	}
 	k.mu.Unlock()

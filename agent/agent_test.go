@@ -386,3 +386,68 @@ func TestHangingServerDelaysNoOtherToken(t *testing.T) {
 		w.shutdown()
 	})
 }
+
+// reloaded is the same source as a reload makes it: another object.
+type reloaded struct{ *fakeSource }
+
+func TestReloadDoesNotLoseWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := newFake(w.now)
+		f.rotate, f.traits.Rotates = true, true
+		w.run(&Spec{Name: "c", Source: &reloaded{f}, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		synctest.Wait()
+		f.set(func(f *fakeSource) { f.slow = 5 * time.Second })
+		time.Sleep(31 * time.Second) // the refresh is under way, its token spent
+		if err := w.a.Apply([]*Spec{{Name: "c", Source: &reloaded{f}, Renew: Renew{NoJitter: true}}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if p := w.token("c").Current(); p.Token.Reveal() != "token-2" {
+			t.Fatalf("the answer was thrown away: %s is published", p.Token.Reveal())
+		}
+		time.Sleep(2 * time.Minute)
+		if n, _ := f.counts(); n != 1 {
+			t.Errorf("%d logins: the rotated refresh token was lost", n)
+		}
+	})
+}
+
+func TestASaveDoesNotLoseThePlaceInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hog, f := newFake(w.now), newFake(w.now)
+		hog.traits.Limits, f.traits.Limits = HostLimits{Concurrency: 1}, HostLimits{Concurrency: 1}
+		hog.traits.Fingerprint, hog.traits.CanRefresh = "hog", false
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		synctest.Wait()
+		// The hog takes the host's only place; c falls due meanwhile, and a slow
+		// save of c is under way when its turn comes.
+		hog.slow = 29 * time.Second
+		time.Sleep(5 * time.Second)
+		if err := w.a.Apply([]*Spec{{Name: "c", Source: f, Renew: Renew{NoJitter: true}}, {Name: "hog", Source: hog}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(26 * time.Second) // c is due and queued
+		w.store.slowDown(10 * time.Second)
+		k := w.token("c").k
+		k.mu.Lock()
+		if k.queued == notQueued {
+			t.Error("c is not queued: this proves nothing")
+		}
+		k.saveSoon()
+		k.mu.Unlock()
+		w.a.push(k, 0)
+		time.Sleep(20 * time.Second)
+		w.store.slowDown(0)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.mustValid("c")
+		if w.token("c").Current().Generation < 2 {
+			t.Error("c was never renewed")
+		}
+	})
+}

@@ -127,7 +127,7 @@ func (k *keeper) take(s *Spec, now Instant) {
 		}
 	case k.valid(now) && k.looksOther(now):
 		k.rec.revision++
-		k.unsaved, k.saveAfter = true, 0
+		k.saveSoon()
 		k.publish(now)
 	case k.valid(now):
 		for _, d := range k.sinks {

@@ -31,6 +31,10 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	}
 	e := asError(step, err)
 	k.count(e.Kind)
+	if k.rec.spending && e.Kind != Ambiguous {
+		k.rec.spending = false // a whole answer came: the token was not spent
+		k.saveSoon()
+	}
 	k.fail(l, now, e)
 	lead, valid := k.lead(), k.valid(now)
 	backoff := Backoff(l.failures, lead, k.a.random())
@@ -41,6 +45,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 			return ""
 		}
 		k.rec.refreshToken = Secret{} // the one that was refused: one renewal at a time
+		k.saveSoon()
 		k.over = true
 		return k.loginUnlessPerson(now, e.Detail)
 	case Throttled:

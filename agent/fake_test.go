@@ -17,6 +17,7 @@ type memory struct {
 	data   map[string]map[string][]byte
 	saves  int
 	broken error
+	slow   time.Duration // of every save
 }
 
 func newMemory() *memory { return &memory{data: map[string]map[string][]byte{}} }
@@ -40,6 +41,10 @@ func (m *memory) Get(bucket, key string) ([]byte, error) {
 
 func (m *memory) Save(_ context.Context, changes ...Change) error {
 	m.mu.Lock()
+	slow := m.slow
+	m.mu.Unlock()
+	time.Sleep(slow)
+	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.broken != nil {
 		return m.broken
@@ -58,6 +63,12 @@ func (m *memory) Save(_ context.Context, changes ...Change) error {
 		}
 	}
 	return nil
+}
+
+func (m *memory) slowDown(d time.Duration) {
+	m.mu.Lock()
+	m.slow = d
+	m.mu.Unlock()
 }
 
 func (m *memory) fail(err error) {

@@ -38,7 +38,8 @@ type keeper struct {
 
 	suspect     bool // the clocks of rec cannot be believed: renew before it is called valid
 	lapsed      bool // the expiry was noticed
-	unsaved     bool // the last record is not in the store yet
+	unsaved     bool // the last record could not be saved
+	dirty       bool // the record is to be saved, at leisure
 	saveAfter   time.Duration
 	sent        time.Duration // when the last renewal was sent
 	answered    time.Duration // when the last answer was whole
@@ -95,11 +96,11 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 	if k.renewing || k.leaving > 0 {
 		return next
 	}
-	if k.unsaved && k.saveAfter <= now.Boot {
+	if (k.unsaved || k.dirty) && k.saveAfter <= now.Boot {
 		k.start(func(ctx context.Context) { k.saveAgain(ctx) })
 		return next
 	}
-	if k.unsaved {
+	if k.unsaved || k.dirty {
 		next = min(next, k.saveAfter)
 	}
 	step, at := decide(k.view(now))
