@@ -432,7 +432,8 @@ func TestASaveDoesNotLoseThePlaceInTheQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(26 * time.Second) // c is due and queued
-		w.store.slowDown(10 * time.Second)
+		w.store.slowDown(2 * time.Second)
+		time.Sleep(6 * time.Second) // the hog's answer came at 34 s; its two saves end at 38 s
 		k := w.token("c").k
 		k.mu.Lock()
 		if k.queued == notQueued {
@@ -441,7 +442,7 @@ func TestASaveDoesNotLoseThePlaceInTheQueue(t *testing.T) {
 		k.saveSoon()
 		k.mu.Unlock()
 		w.a.push(k, 0)
-		time.Sleep(20 * time.Second)
+		time.Sleep(10 * time.Second)
 		w.store.slowDown(0)
 		time.Sleep(time.Minute)
 		synctest.Wait()

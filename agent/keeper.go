@@ -132,6 +132,7 @@ func (k *keeper) admitted() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.removed || k.renewing || k.leaving > 0 {
+		k.queued = notQueued // turn queues it again once it is free
 		k.a.limits.release(k.spec.Source.Traits())
 		return
 	}
