@@ -8,6 +8,7 @@ type signature struct {
 	size   int64
 	mtime  int64
 	mode   os.FileMode
+	link   bool // never told here
 }
 
 func look(path string) signature {
@@ -15,7 +16,7 @@ func look(path string) signature {
 	if err != nil {
 		return signature{}
 	}
-	return signature{true, fi.Size(), fi.ModTime().UnixNano(), fi.Mode()}
+	return signature{exists: true, size: fi.Size(), mtime: fi.ModTime().UnixNano(), mode: fi.Mode()}
 }
 
 // lookDir says which directory stands at path. Windows keeps a watched one from

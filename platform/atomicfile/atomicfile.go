@@ -71,12 +71,23 @@ func (e *Error) Unwrap() error { return e.Err }
 type Writer struct {
 	fault func(step string) error // set by tests to make one step fail
 
-	mu   sync.Mutex
-	dirs map[dirID]*shared
+	mu     sync.Mutex
+	dirs   map[dirID]*shared
+	opened map[string]*opened
 }
 
 // NewWriter returns a Writer.
-func NewWriter() *Writer { return &Writer{dirs: make(map[dirID]*shared)} }
+func NewWriter() *Writer {
+	return &Writer{dirs: make(map[dirID]*shared), opened: make(map[string]*opened)}
+}
+
+// Stamp tells whether a file is still as Put left it: whatever is done to a file
+// changes it. The zero Stamp is unknown and equals that of no file.
+type Stamp struct {
+	dev, ino  uint64
+	size      int64
+	sec, nsec int64 // of the last change of content, access or name
+}
 
 // at is called before each step that may fail.
 func (w *Writer) at(step string) error {

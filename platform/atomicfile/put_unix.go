@@ -17,6 +17,31 @@ import (
 // whole; only where the directory's fsync failed are readers shown the new one,
 // and a later Put makes up for it.
 func (w *Writer) Put(path string, data []byte, a Access) (Outcome, error) {
+	out, _, err := w.PutStamped(path, data, a)
+	return out, err
+}
+
+// PutStamped is Put that also tells the Stamp of a file that it wrote.
+func (w *Writer) PutStamped(path string, data []byte, a Access) (out Outcome, stamp Stamp, err error) {
+	out, err = w.put(path, data, a, &stamp)
+	return out, stamp, err
+}
+
+// StampOf is the Stamp of the file at path, zero where it cannot be told.
+func StampOf(path string) Stamp {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return Stamp{}
+	}
+	return stampOf(&st)
+}
+
+func stampOf(st *unix.Stat_t) Stamp {
+	sec, nsec := st.Ctim.Unix()
+	return Stamp{uint64(st.Dev), st.Ino, st.Size, sec, nsec}
+}
+
+func (w *Writer) put(path string, data []byte, a Access, stamp *Stamp) (Outcome, error) {
 	who, err := a.resolve(path)
 	if err != nil {
 		return Unchanged, err
@@ -47,7 +72,7 @@ func (w *Writer) Put(path string, data []byte, a Access) (Outcome, error) {
 		}
 		out = Replaced // someone else owns the file: a new one will be ours
 	}
-	return out, d.replace(name, data, a, who)
+	return out, d.replace(name, data, a, who, stamp)
 }
 
 // Compare says what Put would do, without doing it.
@@ -224,7 +249,7 @@ func (d *dir) own(f *os.File, who owner) error {
 }
 
 // replace writes a new file and renames it over name.
-func (d *dir) replace(name string, data []byte, a Access, who owner) error {
+func (d *dir) replace(name string, data []byte, a Access, who owner, stamp *Stamp) error {
 	f, temp, err := d.create()
 	if err != nil {
 		return d.fail("create a file beside", name, err, a)
@@ -238,6 +263,10 @@ func (d *dir) replace(name string, data []byte, a Access, who owner) error {
 	if err != nil {
 		_ = unix.Unlinkat(d.fd(), temp, 0)
 		return d.fail("write", name, err, a)
+	}
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) == nil { // of our file, whoever has replaced it meanwhile
+		*stamp = stampOf(&st)
 	}
 	d.group.changed.Add(1)
 	return d.fail("fsync directory of", name, d.fsync(), a)

@@ -48,10 +48,11 @@ type Sink struct {
 	o     Options
 	fight fight
 
-	placed bool     // what tried holds was in place
-	tried  [32]byte // digest of the last content that a Deliver began to write
-	before [32]byte // digest of the last content that was surely in place
-	known  bool     // tried is set
+	placed bool             // what tried holds was in place
+	tried  [32]byte         // digest of the last content that a Deliver began to write
+	before [32]byte         // digest of the last content that was surely in place
+	known  bool             // tried is set
+	stamp  atomicfile.Stamp // of the file that was put in place
 }
 
 var _ agent.Sink = (*Sink)(nil)
@@ -104,22 +105,35 @@ func (s *Sink) Deliver(ctx context.Context, p *agent.Publication) error {
 	if err != nil {
 		return err
 	}
-	if err := s.makeTokensDir(); err != nil {
-		return err
-	}
 	sum := sha256.Sum256(data)
 	if s.placed && sum == s.tried {
+		// Mostly what was told as a change is the change that we made.
+		if s.stamp != (atomicfile.Stamp{}) && s.stamp == atomicfile.StampOf(s.o.Path) {
+			return nil
+		}
 		return s.putRight(data)
 	}
 	if s.placed {
 		s.before = s.tried
 	}
 	s.tried, s.known, s.placed = sum, true, false
-	if _, err := s.o.Writer.Put(s.o.Path, data, s.o.Access); err != nil {
-		return hinted(err)
+	if err := s.put(data); err != nil {
+		return err
 	}
 	s.placed = true
 	return nil
+}
+
+// put writes the file, and the tokens directory first where that is missing.
+func (s *Sink) put(data []byte) (err error) {
+	_, s.stamp, err = s.o.Writer.PutStamped(s.o.Path, data, s.o.Access)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.makeTokensDir(); err != nil {
+			return err
+		}
+		_, s.stamp, err = s.o.Writer.PutStamped(s.o.Path, data, s.o.Access)
+	}
+	return hinted(err)
 }
 
 // putRight writes what differs from what was in place.
@@ -134,8 +148,8 @@ func (s *Sink) putRight(data []byte) error {
 	if err := s.fight.enter(time.Now(), s.o.Path, s.o.Log); err != nil {
 		return err
 	}
-	if _, err := s.o.Writer.Put(s.o.Path, data, s.o.Access); err != nil {
-		return hinted(err)
+	if err := s.put(data); err != nil {
+		return err
 	}
 	s.o.Log.Info("file put right", agent.KeySink, s.ID(), "was", driftName(drift))
 	return nil
