@@ -36,6 +36,7 @@ type daemon struct {
 	audit     atomic.Bool                     // the one setting of the config that is read again; the rest is a few KB a token
 	problems  atomic.Pointer[config.Problems] // of the last load; fatal ones left the old config in place
 	watches   map[string]*watching
+	fixed     *fixed // as they were when last applied
 	changed   chan struct{} // a file of the config changed
 }
 
@@ -153,20 +154,36 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 		return stateFailure(err)
 	}
 	setLevel(d.level, c.Log.Level)
+	d.sayRestart(fixedOf(c))
 	d.audit.Store(c.Log.Audit)
 	d.watch(c, b)
 	d.log.Info(agent.MsgApplied, agent.KeyCount, len(b.specs))
 	return nil
 }
 
+// fixed are the settings that only a restart changes.
+type fixed struct {
+	Socket  config.Socket
+	State   config.State
+	Metrics config.Metrics
+	Format  string
+}
+
+func fixedOf(c *config.Config) *fixed { return &fixed{c.Socket, c.State, c.Metrics, c.Log.Format} }
+
 // sayRestart says what of a new config only a restart brings about.
-func (d *daemon) sayRestart(old, c *config.Config) {
-	for name, same := range map[string]bool{
-		"socket": reflect.DeepEqual(old.Socket, c.Socket), "state": reflect.DeepEqual(old.State, c.State),
-		"metrics": old.Metrics == c.Metrics, "log.format": old.Log.Format == c.Log.Format,
+func (d *daemon) sayRestart(now *fixed) {
+	was := d.fixed
+	d.fixed = now
+	if was == nil {
+		return
+	}
+	for key, same := range map[string]bool{
+		"socket": reflect.DeepEqual(was.Socket, now.Socket), "state": reflect.DeepEqual(was.State, now.State),
+		"metrics": was.Metrics == now.Metrics, "log.format": was.Format == now.Format,
 	} {
 		if !same {
-			d.log.Warn("config changed where only a restart helps", "key", name)
+			d.log.Warn("config changed where only a restart helps", "key", key)
 		}
 	}
 }
