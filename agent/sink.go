@@ -53,7 +53,8 @@ type Publication struct {
 
 	Presentation *Presentation
 
-	laid atomic.Pointer[[]byte]
+	laid  atomic.Pointer[[]byte]
+	reads atomic.Uint32 // counted while it is not laid out
 }
 
 // Remaining is how long the token is still accepted, seen from now; 0 or less
@@ -76,14 +77,21 @@ func (p *Publication) Header() (name, value string) {
 	return name, pr.Value(p.Token.Reveal(), p.Extra)
 }
 
-// Laid returns what lay made of this Publication the first time it was asked:
-// an answer laid out once and sent many times. All callers must pass the same
-// layout.
-func (p *Publication) Laid(lay func(*Publication) []byte) []byte {
-	if b := p.laid.Load(); b != nil {
-		return *b
+// keptReads is from which read on an answer is kept: of a hundred thousand tokens
+// that are read a few times each the answers would outweigh all else.
+const keptReads = 16
+
+// AppendLaid appends to b what lay makes of this Publication: an answer that is
+// asked for often is laid out once. lay appends nothing where it cannot. All
+// callers must pass the same layout.
+func (p *Publication) AppendLaid(b []byte, lay func(b []byte, p *Publication) []byte) []byte {
+	if l := p.laid.Load(); l != nil {
+		return append(b, *l...)
 	}
-	b := lay(p)
-	p.laid.Store(&b)
-	return b
+	if p.reads.Add(1) < keptReads {
+		return lay(b, p)
+	}
+	l := lay(nil, p)
+	p.laid.Store(&l)
+	return append(b, l...)
 }

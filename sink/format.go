@@ -29,6 +29,16 @@ type Format struct {
 	render func(*agent.Publication) ([]byte, error)
 }
 
+// Append appends Render's result to b, without an allocation where b has room
+// and the format is json.
+func (f *Format) Append(b []byte, p *agent.Publication) ([]byte, error) {
+	if f.name == "json" {
+		return appendJSON(b, p), nil
+	}
+	rendered, err := f.Render(p)
+	return append(b, rendered...), err
+}
+
 const plainText = "text/plain; charset=utf-8"
 
 // Names lists the formats, in the order of the documentation.

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"renewd/agent"
 	"renewd/agent/config"
@@ -37,6 +38,7 @@ type builder struct {
 
 	judge    *judgement               // of the load under way
 	programs map[string]*http.Program // presets, compiled once
+	allowed  map[string]*agent.Access // of the load under way: equal lists are one
 }
 
 func newBuilder(clock agent.Clock, set paths.Set, log *slog.Logger) *builder {
@@ -80,6 +82,7 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 	sinks := map[string]config.Problem{}
 	// Presets are compiled anew: an admin's own may have changed.
 	clear(b.programs)
+	b.allowed = map[string]*agent.Access{}
 	b.judge = newJudgement(c.Policy, b.strict)
 	problems = append(problems, b.judge.state(c)...)
 	for _, name := range sortedKeys(c.Tokens) {
@@ -121,7 +124,7 @@ func (b *builder) token(name string, t *config.Token, c *config.Config, out *bui
 	if j := t.Renew.Jitter; j != nil {
 		s.Renew.NoJitter, s.Renew.Jitter = true, float64(*j)
 	}
-	s.Access = readers(t.Allow, at)
+	s.Access = b.readers(t.Allow, at)
 	for i := range t.Sinks {
 		where := spec.Index("sinks", i)
 		sk, err := b.sink(name, &t.Sinks[i])
@@ -148,11 +151,17 @@ func (b *builder) token(name string, t *config.Token, c *config.Config, out *bui
 }
 
 // readers resolves who else may read a token; problems go to at.
-func readers(a *config.Allow, at func(path string, err error, hint string)) *agent.Access {
+func (b *builder) readers(a *config.Allow, at func(path string, err error, hint string)) *agent.Access {
 	if a == nil {
 		return nil
 	}
-	out := &agent.Access{}
+	key := strings.Join(a.Users, "\n") + "\n\n" + strings.Join(a.Groups, "\n")
+	if known := b.allowed[key]; known != nil {
+		return known
+	}
+	out, whole := &agent.Access{}, true
+	tell := at
+	at = func(path string, err error, hint string) { whole = false; tell(path, err, hint) }
 	for i, u := range a.Users {
 		id, err := userID(u)
 		if err != nil {
@@ -168,6 +177,9 @@ func readers(a *config.Allow, at func(path string, err error, hint string)) *age
 			continue
 		}
 		out.GIDs = append(out.GIDs, id)
+	}
+	if whole {
+		b.allowed[key] = out
 	}
 	return out
 }

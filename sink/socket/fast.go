@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"renewd/agent"
@@ -105,11 +107,10 @@ func (f *fast) answer(head []byte) bool {
 	if p.Remaining(now) <= 0 {
 		return false
 	}
-	laid := p.Laid(s.lay)
-	if len(laid) == 0 {
+	f.out = p.AppendLaid(f.out[:0], s.lay)
+	if len(f.out) == 0 {
 		return false
 	}
-	f.out = append(f.out[:0], laid...)
 	copy(f.out[len(laidStart):], s.dateOf(now.Wall))
 	f.idle(now.Boot)
 	f.headBy, f.served = time.Time{}, true
@@ -124,23 +125,27 @@ func (f *fast) answer(head []byte) bool {
 	return true
 }
 
-// layOut makes the whole answer, with a hole for the date.
-func (s *Server) layOut(p *agent.Publication) []byte {
-	body, err := s.formats["json"].Render(p)
+// layOut appends the whole answer, with a hole for the date, or nothing where
+// net/http is to say what is wrong.
+func (s *Server) layOut(b []byte, p *agent.Publication) []byte {
+	start := len(b)
+	b, err := s.formats["json"].Append(b, p)
 	if err != nil {
-		return nil // net/http says so
+		return b[:start]
 	}
-	h := http.Header{}
-	s.tokenHeader(h, p, "json", len(body))
-	var b bytes.Buffer
-	b.WriteString(laidStart + dateForm + "\r\n")
-	_ = h.Write(&b)
-	b.WriteString("\r\n")
-	b.Write(body)
-	return b.Bytes()
+	var room [256]byte
+	head := append(room[:0], laidStart+dateForm+"\r\nCache-Control: no-store\r\nContent-Length: "...)
+	head = strconv.AppendInt(head, int64(len(b)-start), 10)
+	head = append(head, "\r\nContent-Type: application/json\r\nEtag: \""...)
+	head = strconv.AppendUint(head, p.Generation, 10)
+	head = append(head, '.')
+	head = strconv.AppendUint(head, p.Revision, 10)
+	head = append(head, "-json\"\r\n\r\n"...)
+	return slices.Insert(b, start, head...)
 }
 
-// tokenHeader is the head of every answer that holds a token, on either path.
+// tokenHeader is the head of every answer that holds a token; layOut writes the
+// same.
 func (s *Server) tokenHeader(h http.Header, p *agent.Publication, format string, length int) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Type", s.formats[format].ContentType())

@@ -89,7 +89,7 @@ type Server struct {
 	epoch   string // tells event IDs of this process from those of an earlier one
 	formats map[string]*sink.Format
 	date    atomic.Pointer[dateLine]
-	lay     func(*agent.Publication) []byte // layOut, bound once
+	lay     func([]byte, *agent.Publication) []byte // layOut, bound once
 
 	mu        sync.Mutex
 	listeners []net.Listener

@@ -1,0 +1,36 @@
+package sink
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"renewd/agent"
+)
+
+// What is written by hand is what encoding/json writes.
+func FuzzAppendJSON(f *testing.F) {
+	for _, s := range []string{"", "plain", `quo"te\`, "<&>", "tab\tnul\x00", "é\u2028", "\xff", "~\x7f"} {
+		f.Add(s, s, s, uint64(7), int64(1_700_000_000))
+		f.Add("token", s, s, uint64(0), int64(0))
+	}
+	f.Fuzz(func(t *testing.T, token, name, extra string, generation uint64, at int64) {
+		at %= 1 << 33
+		p := &agent.Publication{Token: agent.NewSecret(token), Type: name, Name: name, Generation: generation,
+			IssuedAt: time.Unix(at, 5), ExpiresAt: time.Unix(at+60, 999)}
+		for range 2 {
+			var want bytes.Buffer
+			enc := json.NewEncoder(&want)
+			enc.SetEscapeHTML(false)
+			if err := enc.Encode(FieldsOf(p)); err != nil {
+				t.Fatal(err)
+			}
+			if got := appendJSON([]byte("x"), p); string(got[1:]) != want.String() {
+				t.Fatalf("got  %s\nwant %s", got[1:], want.String())
+			}
+			p.Extra = map[string]string{extra: name, "b": extra, "a": token}
+			p.SessionExpiresAt = time.Unix(at, 0)
+		}
+	})
+}
