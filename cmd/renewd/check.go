@@ -78,7 +78,7 @@ func loadForCheck(o checkOptions) (*config.Config, *built, config.Problems, *bui
 	}
 	c, problems, err := config.Load(o.config)
 	if errors.Is(err, config.ErrNoConfig) {
-		return nil, nil, nil, nil, fail(exitUsage, "write one: renewd presets --help, or name it: --config FILE", "%w", err)
+		return nil, nil, nil, nil, fail(exitUsage, "renewd presets NAME --example prints a block to begin with; or name yours: --config FILE", "%w", err)
 	}
 	if err != nil {
 		return nil, nil, nil, nil, fail(exitUsage, "", "%w", err)

@@ -64,7 +64,12 @@ func dialOne(ctx context.Context, all []string) (*client, error) {
 			firstErr = err
 		}
 	}
-	return nil, fail(exitNoAgent, "start one: renewd run; or name its socket: --socket PATH", "no agent answers on %s: %w", strings.Join(all, " or "), firstErr)
+	const hint = "start one: renewd run; or name its socket: --socket PATH"
+	where := strings.Join(all, " or ")
+	if errors.Is(firstErr, ipc.ErrNoAgent) {
+		return nil, fail(exitNoAgent, hint, "no agent answers on %s", where)
+	}
+	return nil, fail(exitNoAgent, hint, "no agent could be asked on %s: %w", where, firstErr)
 }
 
 func (c *client) Close() error { return c.conn.Close() }
