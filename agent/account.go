@@ -30,6 +30,7 @@ type triedSecret struct {
 	Held    bool   `json:"held,omitempty"`
 	Next    Mark   `json:"next,omitzero"`    // not before this: the second try, or the probe
 	Refused Mark   `json:"refused,omitzero"` // the last refusal
+	Cut     bool   `json:"cut,omitempty"`    // no refusal was seen: a crash cut off the answers
 }
 
 // settle counts logins that were sent and whose answer a crash cut off: the
@@ -47,6 +48,7 @@ func (s *triedSecret) settle(now Instant, bootID string) {
 		}
 		return
 	}
+	s.Cut = s.Tries == 0 || s.Cut
 	s.Tries += opened
 	s.Refused = now.mark(now.Boot, bootID)
 	if s.Tries >= 2 {
@@ -103,7 +105,10 @@ func (a *account) judge(now Instant, bootID string, s *triedSecret, p loginPlan)
 		return verdict{until: t, kind: Throttled, why: "the server asked to wait"}
 	}
 	if s.Held {
-		if t := min(at(s.Next), now.Boot+24*time.Hour); t > now.Boot {
+		if t := min(at(s.Next), now.Boot+24*time.Hour); t > now.Boot && s.Cut {
+			return verdict{until: t, kind: Rejected, why: "the agent was killed twice before a login was answered; the secret is held, since it may have been refused",
+				hint: "it is tried again by itself; after five minutes `renewd refresh` tries it at once"}
+		} else if t > now.Boot {
 			return verdict{until: t, kind: Rejected, why: "the secret was refused and is held", hint: "mend the secret; a changed one is tried at once"}
 		}
 	} else if t := at(s.Next); t > now.Boot {
@@ -150,7 +155,7 @@ func (s *triedSecret) book(now Instant, bootID string, p loginPlan, err *Error) 
 		*s = triedSecret{Hash: s.Hash, Worked: true}
 	case err.Unsent:
 	case err.Kind == Rejected:
-		s.Tries++
+		s.Tries, s.Cut = s.Tries+1, false
 		s.Refused = later(0)
 		if s.Worked && s.Tries < tries {
 			s.Next = later(min(p.lead/4, 5*time.Minute))

@@ -232,6 +232,7 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 	v, err := k.a.ledger.begin(ctx, now, at.Credential, plan)
 	switch {
 	case !v.ok && err != nil:
+		k.a.stateFailed(err)
 		return err
 	case !v.ok:
 		return &gated{v.until, v.kind, v.why, v.hint}

@@ -15,9 +15,6 @@ import (
 	"renewd/agent/source/spec"
 )
 
-// mostNodes bounds what aliases may unfold to in one file.
-const mostNodes = 20_000_000
-
 // decoder walks YAML nodes into Go values, strictly: it knows the place and the
 // key path of everything and gathers all problems. What Go types stand for is
 // said in package spec.
@@ -58,12 +55,6 @@ func (d *decoder) abs(p string) string {
 // decode fills v from n.
 func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 	n = resolve(n)
-	if d.nodes++; d.nodes > mostNodes {
-		if d.nodes == mostNodes+1 {
-			d.problem(n, path, "aliases unfold to too much")
-		}
-		return
-	}
 	if v.Kind() == reflect.Pointer {
 		if isNull(n) {
 			return
@@ -318,9 +309,6 @@ func ownKeysOnly(n *yaml.Node, byKey map[string]field) bool {
 // map[string]any.
 func (d *decoder) tree(n *yaml.Node, path string) any {
 	n = resolve(n)
-	if d.nodes++; d.nodes > mostNodes {
-		return nil
-	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		m := make(map[string]any, len(n.Content)/2)

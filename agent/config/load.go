@@ -80,7 +80,7 @@ func Load(path string) (*Config, Problems, error) {
 	problems = append(problems, c.readMore(filepath.Join(dir, "conf.d"), c.addTokens)...)
 	problems = append(problems, c.readMore(filepath.Join(dir, "presets"), c.addPreset)...)
 	problems = append(problems, c.validate()...)
-	return c, problems.Sorted(), nil
+	return c, problems.Sorted().most(path), nil
 }
 
 // readMore reads the *.yaml files of a directory that may be absent, in the
@@ -236,7 +236,7 @@ func (d *decoder) parse(data []byte) *yaml.Node {
 	} else if !errors.Is(err, io.EOF) {
 		d.problems = append(d.problems, syntaxProblem(d.file, err))
 	}
-	if isNull(root) {
+	if isNull(root) || !d.bounded(root) {
 		return nil
 	}
 	return root

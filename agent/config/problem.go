@@ -60,6 +60,18 @@ func (p Problems) Sorted() Problems {
 	})
 }
 
+// mostProblems is how many are told: who reads more of them has another file in
+// mind than a config.
+const mostProblems = 500
+
+func (p Problems) most(file string) Problems {
+	if len(p) <= mostProblems {
+		return p
+	}
+	rest := Problem{File: file, Msg: fmt.Sprintf("and %d more", len(p)-mostProblems), Warn: !p.Fatal()}
+	return append(p[:mostProblems:mostProblems], rest)
+}
+
 // Place finds where things of one mapping stand in its file.
 type Place struct {
 	file string

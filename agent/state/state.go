@@ -77,6 +77,7 @@ type Options struct {
 // DB is an open state. Its methods may be called by many goroutines.
 type DB struct {
 	dir      string
+	file     os.FileInfo // of the database as it was opened
 	bolt     *bolt.DB
 	aead     cipher.AEAD
 	id       []byte
@@ -117,7 +118,11 @@ func Open(o Options) (*DB, error) {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
 	db := &DB{dir: o.Dir, bolt: b, requests: make(chan *request, 1024), done: make(chan struct{})}
-	if err := db.unlock(o, existed, path); err != nil {
+	err = db.unlock(o, existed, path)
+	if err == nil {
+		db.file, err = os.Stat(path)
+	}
+	if err != nil {
 		_ = b.Close()
 		return nil, err
 	}
@@ -350,7 +355,12 @@ func (db *DB) gather(first *request, busy bool) (group []*request, stop bool) {
 
 func (db *DB) write(group []*request) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer guard(filepath.Join(db.dir, dbName), &err)
+	path := filepath.Join(db.dir, dbName)
+	defer guard(path, &err)
+	if fi, err := os.Stat(path); err != nil || !os.SameFile(fi, db.file) {
+		// What is written to a file without a name is lost at the next start.
+		return fmt.Errorf("state %s was removed or replaced while the agent runs: restart the agent", path)
+	}
 	return db.bolt.Update(func(tx *bolt.Tx) error {
 		for _, r := range group {
 			for _, c := range r.changes {

@@ -15,6 +15,7 @@ import (
 	"renewd/agent"
 	"renewd/agent/config"
 	"renewd/agent/secret"
+	"renewd/agent/source/spec"
 	"renewd/agent/state"
 	"renewd/agent/watch"
 	"renewd/platform/clock"
@@ -36,8 +37,9 @@ type daemon struct {
 	audit     atomic.Bool                     // the one setting of the config that is read again; the rest is a few KB a token
 	problems  atomic.Pointer[config.Problems] // of the last load; fatal ones left the old config in place
 	watches   map[string]*watching
-	fixed     *fixed // as they were when last applied
 	changed   chan struct{} // a file of the config changed
+	hup       <-chan os.Signal
+	began     settings // what a reload cannot change
 }
 
 // watching is one watched path and what its changes mean.
@@ -51,6 +53,32 @@ type watching struct {
 // readClock is the seam of time for the whole process.
 func readClock() agent.Instant {
 	return agent.Instant{Wall: time.Now().Round(0), Boot: clock.Boot()}
+}
+
+// settings are those that hold from the start of the agent to its end.
+type settings struct {
+	socket  config.Socket
+	state   config.State
+	metrics config.Metrics
+	format  string
+}
+
+func settingsOf(c *config.Config) settings {
+	return settings{c.Socket, c.State, c.Metrics, c.Log.Format}
+}
+
+// waiting says which settings of c the running agent does not have yet.
+func (d *daemon) waiting(c *config.Config) (out config.Problems) {
+	now := settingsOf(c)
+	for _, s := range []struct {
+		key      string
+		was, new any
+	}{{"socket", d.began.socket, now.socket}, {"state", d.began.state, now.state}, {"metrics", d.began.metrics, now.metrics}, {"log.format", d.began.format, now.format}} {
+		if !reflect.DeepEqual(s.was, s.new) {
+			out = append(out, c.Place().Problem(spec.Problem{Path: s.key, Warn: true, Msg: "changed, and takes effect when the agent restarts"}))
+		}
+	}
+	return out
 }
 
 // setPaths are the directories of this process's agent: what systemd gave it,
@@ -154,38 +182,10 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 		return stateFailure(err)
 	}
 	setLevel(d.level, c.Log.Level)
-	d.sayRestart(fixedOf(c))
 	d.audit.Store(c.Log.Audit)
 	d.watch(c, b)
 	d.log.Info(agent.MsgApplied, agent.KeyCount, len(b.specs))
 	return nil
-}
-
-// fixed are the settings that only a restart changes.
-type fixed struct {
-	Socket  config.Socket
-	State   config.State
-	Metrics config.Metrics
-	Format  string
-}
-
-func fixedOf(c *config.Config) *fixed { return &fixed{c.Socket, c.State, c.Metrics, c.Log.Format} }
-
-// sayRestart says what of a new config only a restart brings about.
-func (d *daemon) sayRestart(now *fixed) {
-	was := d.fixed
-	d.fixed = now
-	if was == nil {
-		return
-	}
-	for key, same := range map[string]bool{
-		"socket": reflect.DeepEqual(was.Socket, now.Socket), "state": reflect.DeepEqual(was.State, now.State),
-		"metrics": was.Metrics == now.Metrics, "log.format": was.Format == now.Format,
-	} {
-		if !same {
-			d.log.Warn("config changed where only a restart helps", "key", key)
-		}
-	}
 }
 
 // reload reads the config again; a bad one changes nothing.
@@ -193,9 +193,20 @@ func (d *daemon) reload() config.Problems {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	c, problems, err := config.Load(d.configPath)
-	b, problems, err := d.build(c, problems, err)
+	gone := errors.Is(err, config.ErrNoConfig) && len(d.agent.Names()) > 0
+	var b *built
+	if !gone {
+		b, problems, err = d.build(c, problems, err)
+	}
 	if err != nil {
 		problems = config.Problems{{File: d.configPath, Msg: err.Error()}}
+	}
+	if gone {
+		// An editor or a tool is at it, or someone's hand slipped: what its
+		// tokens serve must not end by that.
+		problems[0].Hint = "put it back; to run without tokens, leave an empty file"
+	} else if err == nil {
+		problems = append(problems, d.waiting(c)...)
 	}
 	d.problems.Store(&problems)
 	d.say(problems)

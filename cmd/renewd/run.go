@@ -58,10 +58,17 @@ func runAgent(ctx context.Context, stderr io.Writer, configPath string, once boo
 			return fail(exitUsage, "", "%w", err)
 		}
 	}
+	// From here to the end of the process: a signal that nobody takes would kill
+	// an agent that starts, or that waits for what it sent.
+	hup := make(chan os.Signal, 1)
+	if s := reloadSignals(); len(s) > 0 && !once {
+		signal.Notify(hup, s...)
+	}
 	d, c, b, err := prepare(set, stderr)
 	if err != nil {
 		return err
 	}
+	d.hup, d.began = hup, settingsOf(c)
 	defer d.close()
 	if once {
 		return d.once(ctx, c, b)
@@ -232,16 +239,11 @@ func trim(tokens int) {
 
 // untilStopped reloads the config when it changes or a signal asks for it.
 func (d *daemon) untilStopped(ctx context.Context, srv *socket.Server) {
-	hup := make(chan os.Signal, 1)
-	if s := reloadSignals(); len(s) > 0 {
-		signal.Notify(hup, s...)
-		defer signal.Stop(hup)
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-d.hup:
 		case <-d.changed:
 		}
 		d.reload()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -161,6 +162,9 @@ func drawStatus(w io.Writer, l *listing, now time.Time, st style, bars bool) err
 	return err
 }
 
+// away is what watchStatus saw last while no agent answers.
+const away = "away"
+
 // watchStatus redraws in place on a terminal, and prints a table a change
 // elsewhere.
 func watchStatus(c *cobra.Command, socket, name string) error {
@@ -170,15 +174,29 @@ func watchStatus(c *cobra.Command, socket, name string) error {
 	screen := newScreen(w)
 	defer screen.close()
 	last := ""
-	for {
+	for first := true; ; first = false {
 		l, err := listTokens(ctx, socket)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = l.only(name)
 		}
-		if err := l.only(name); err != nil {
+		if f, ok := errors.AsType[*failure](err); ok && !first && f.code == exitNoAgent {
+			// It restarts: come back.
+			if last != away {
+				last = away
+				screen.lines = 0
+				fmt.Fprintln(c.ErrOrStderr(), "no agent answers; waiting for it")
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(time.Second):
+				continue
+			}
+		}
+		if err != nil {
 			return err
 		}
 		now := time.Now()
