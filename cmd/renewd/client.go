@@ -69,6 +69,9 @@ func dialOne(ctx context.Context, all []string) (*client, error) {
 	if errors.Is(firstErr, ipc.ErrNoAgent) {
 		return nil, fail(exitNoAgent, hint, "no agent answers on %s", where)
 	}
+	if errors.Is(firstErr, os.ErrPermission) {
+		return nil, fail(exitDenied, "the socket's mode and group say who may: its owner or an admin can let you in", "this user may not talk to the agent on %s", where)
+	}
 	return nil, fail(exitNoAgent, hint, "no agent could be asked on %s: %w", where, firstErr)
 }
 
