@@ -194,39 +194,33 @@ func TestNoWorkAtStart(t *testing.T) {
 		t.Skip("starts many processes")
 	}
 	spent := regexp.MustCompile(`(?m)^init (\S+) @\S+ ms, (\S+) ms clock`)
-	round := func() (total float64, dearest string) {
-		var totals []float64
-		var most float64
-		for range 15 {
-			c := exec.Command(theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
-			c.Env = []string{"GODEBUG=inittrace=1"}
-			out, _ := c.CombinedOutput() // no agent answers there
-			sum := 0.0
-			for _, m := range spent.FindAllStringSubmatch(string(out), -1) {
-				ms, err := strconv.ParseFloat(m[2], 64)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if sum += ms; ms > most {
-					most, dearest = ms, m[1]
-				}
+	// The trace tells wall time, to which other processes can only add: of each
+	// package the least of many starts is what it costs.
+	least := map[string]float64{}
+	for range 40 {
+		c := exec.Command(theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
+		c.Env = []string{"GODEBUG=inittrace=1"}
+		out, _ := c.CombinedOutput() // no agent answers there
+		for _, m := range spent.FindAllStringSubmatch(string(out), -1) {
+			ms, err := strconv.ParseFloat(m[2], 64)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if sum == 0 {
-				t.Fatalf("no trace: %s", out)
+			if was, ok := least[m[1]]; !ok || ms < was {
+				least[m[1]] = ms
 			}
-			totals = append(totals, sum)
-		}
-		return median(totals), dearest
-	}
-	// The trace tells wall time: what else the machine does can only add to it.
-	var total float64
-	var dearest string
-	for range 5 {
-		if total, dearest = round(); total <= 0.5 {
-			return
 		}
 	}
-	t.Errorf("packages take %.2f ms to initialise, want at most 0.5 ms; the dearest is %s", total, dearest)
+	total, dearest := 0.0, ""
+	for pkg, ms := range least {
+		if total += ms; ms > least[dearest] {
+			dearest = pkg
+		}
+	}
+	t.Logf("%d packages take %.2f ms to initialise", len(least), total)
+	if len(least) == 0 || total > 0.5 {
+		t.Errorf("packages take %.2f ms to initialise, want at most 0.5 ms; the dearest is %s", total, dearest)
+	}
 }
 
 // BenchmarkStart is the time from exec to the first token's file, of an agent
