@@ -130,9 +130,10 @@ func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
 		l.since = now.Boot
 	}
 	p := &Problem{Step: step, Kind: g.kind, Detail: g.why, Hint: g.hint, Since: now.Wall, Until: now.At(g.until)}
-	if old := l.problem; old != nil && old.Kind == g.kind {
-		// The refusal itself says more than that it is waited out.
-		p.Detail, p.Since, p.Count = old.Detail, old.Since, old.Count
+	if old := l.problem; old != nil && (old.Kind == g.kind || g.kind == Throttled) {
+		// What failed says more than that it is waited out, or that a budget is
+		// spent by trying it again.
+		p.Kind, p.Detail, p.Since, p.Count = old.Kind, old.Detail, old.Since, old.Count
 		if old.Hint != "" {
 			p.Hint = old.Hint
 		}

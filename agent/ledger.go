@@ -184,6 +184,9 @@ func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPla
 	}
 	s := a.secret(l.hash(c.Digest))
 	s.book(now, l.bootID, p, err)
+	if n := len(a.Logins); err != nil && err.Unsent && n > 0 {
+		a.Logins = a.Logins[:n-1] // nothing left this machine: it cost no budget
+	}
 	a.note(now, l.bootID, err)
 	l.mu.Unlock()
 	werr := l.write(ctx, a)
