@@ -19,6 +19,7 @@ type CommanderOptions struct {
 	Opaque        bool // tokens are no JWTs
 	FlooredExp    bool // exp is whole seconds, and the server goes by it
 	ExpIsSession  bool // exp is the hard limit, not the access window
+	NoIat         bool // tokens say nothing of when they were made
 	SameTwice     bool // every second login hands the last token out again
 	RefreshKills  bool // a refresh kills the token that was shown
 	RefreshLate   bool // a token past its window can be refreshed
@@ -179,7 +180,11 @@ func (c *Commander) issue(now, session time.Time) string {
 			until = exp.Truncate(time.Second)
 		}
 	}
-	token := jwtOf(map[string]any{"sub": c.opt.Username, "iat": now.Unix(), "exp": claim})
+	claims := map[string]any{"sub": c.opt.Username, "iat": now.Unix(), "exp": claim}
+	if c.opt.NoIat {
+		delete(claims, "iat")
+	}
+	token := jwtOf(claims)
 	if c.opt.Opaque {
 		token = "opaque-" + token[len(token)-40:]
 	}

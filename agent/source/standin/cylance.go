@@ -15,6 +15,7 @@ type CylanceOptions struct {
 	Tolerance  time.Duration // of clocks (1 min)
 	Opaque     bool          // access tokens are no JWTs
 	FlooredExp bool          // exp is whole seconds, and the server goes by it
+	NoIat      bool          // access tokens say nothing of when they were made
 	SameTwice  bool          // every second login hands the last token out again
 }
 
@@ -128,7 +129,11 @@ func (c *Cylance) issue() string {
 	if c.opt.FlooredExp {
 		until = until.Truncate(time.Second)
 	}
-	token := jwtOf(map[string]any{"iat": now.Unix(), "exp": until.Unix(), "scp": c.scopes})
+	claims := map[string]any{"iat": now.Unix(), "exp": until.Unix(), "scp": c.scopes}
+	if c.opt.NoIat {
+		delete(claims, "iat")
+	}
+	token := jwtOf(claims)
 	if c.opt.Opaque {
 		token = "opaque-" + token[len(token)-40:]
 	}

@@ -15,6 +15,9 @@ type EmnifyOptions struct {
 
 	Access    time.Duration // 240 min
 	Refresh   time.Duration // how long a refresh token lives (24 h; not published)
+	Opaque    bool          // auth_tokens are no JWTs
+	NoIat     bool          // auth_tokens say nothing of when they were made
+	SameTwice bool          // every second login hands the last token out again
 	Rotates   bool          // a refresh brings a new refresh token
 	Punishes  bool          // a refresh token shown twice ends its session
 	LockAfter int           // refusals that lock (3); below 0: never
@@ -31,6 +34,7 @@ type Emnify struct {
 	spent    map[string]bool
 	lockedTo time.Time
 	refusals int
+	last     string
 	window   []time.Time
 }
 
@@ -142,7 +146,12 @@ func (e *Emnify) refuse(w http.ResponseWriter, now time.Time) {
 func (e *Emnify) grant(w http.ResponseWriter, now time.Time, user bool) {
 	e.refusals = 0
 	e.counts.Logins++
-	out := map[string]any{"auth_token": e.issue(now)}
+	out := map[string]any{}
+	if e.opt.SameTwice && e.counts.Logins%2 == 0 && now.Before(e.tokens[e.last]) {
+		out["auth_token"] = e.last
+	} else {
+		out["auth_token"] = e.issue(now)
+	}
 	if user {
 		out["refresh_token"] = e.newRefresh(now)
 	}
@@ -170,8 +179,15 @@ func (e *Emnify) renew(w http.ResponseWriter, shown string, now time.Time) {
 
 func (e *Emnify) issue(now time.Time) string {
 	until := now.Add(e.opt.Access).Truncate(time.Second)
-	t := jwtOf(map[string]any{"iss": "node-17", "aud": "/api/v1", "esc.app": 4711, "esc.org": 8623, "iat": now.Unix(), "exp": until.Unix()})
-	e.tokens[t] = until
+	claims := map[string]any{"iss": "node-17", "aud": "/api/v1", "esc.app": 4711, "esc.org": 8623, "iat": now.Unix(), "exp": until.Unix()}
+	if e.opt.NoIat {
+		delete(claims, "iat")
+	}
+	t := jwtOf(claims)
+	if e.opt.Opaque {
+		t = "opaque-" + t[len(t)-40:]
+	}
+	e.tokens[t], e.last = until, t
 	return t
 }
 
