@@ -216,8 +216,8 @@ const (
 	manyTokens   = 1000     // from here on the collector is told how much garbage to leave
 	tokenSize    = 3 << 10  // what a token of 1.5 KB keeps on the heap
 	garbage      = 32 << 20 // is left lying where it is more than a share of the heap
-	leastGarbage = 15       // percent of the heap
-	mostGarbage  = 400
+	leastGarbage = 10       // percent of the heap
+	mostGarbage  = 200
 )
 
 // trim gives back what reading a large config needed and tells the collector how
