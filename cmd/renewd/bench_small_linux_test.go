@@ -156,7 +156,8 @@ server { listen unix:%[2]s; root %[1]s; } }`, dir, socket, user)
 }
 
 // BenchmarkGet runs `renewd get` beside curl on the same socket, and reports the
-// ratio of their times from fork to exit.
+// ratio of their times from fork to exit: of the binary that `go build` makes
+// here, and of one without cgo, which the dynamic linker has no part in.
 func BenchmarkGet(b *testing.B) {
 	curl := required(b, "curl")
 	v := startVendor(b, 1, time.Hour)
@@ -174,9 +175,17 @@ func BenchmarkGet(b *testing.B) {
 		}
 		return wall, c.ProcessState.UserTime() + c.ProcessState.SystemTime()
 	}
-	var ours, theirs, cpuOurs, cpuTheirs []time.Duration
+	static := filepath.Join(b.TempDir(), "renewd")
+	build := exec.Command("go", "build", "-trimpath", "-o", static, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	var ours, statics, theirs, cpuOurs, cpuTheirs []time.Duration
 	for b.Loop() {
-		for range 25 {
+		for range 40 {
+			s, _ := process(static, "get", fleetName(0))
+			statics = append(statics, s)
 			t, tc := process(curl, "-s", "--unix-socket", r.socket(), "http://renewd/v1/tokens/"+fleetName(0)+"?format=raw")
 			o, oc := process(theBinary(b), "get", fleetName(0))
 			ours, theirs, cpuOurs, cpuTheirs = append(ours, o), append(theirs, t), append(cpuOurs, oc), append(cpuTheirs, tc)
@@ -185,6 +194,7 @@ func BenchmarkGet(b *testing.B) {
 	b.ReportMetric(float64(median(ours))/1e6, "get-ms")
 	b.ReportMetric(float64(median(theirs))/1e6, "curl-ms")
 	b.ReportMetric(float64(median(ours))/float64(median(theirs)), "get/curl")
+	b.ReportMetric(float64(median(statics))/float64(median(theirs)), "static-get/curl")
 	b.ReportMetric(float64(median(cpuOurs))/float64(median(cpuTheirs)), "get/curl-cpu")
 }
 
