@@ -102,7 +102,7 @@ func (st *step) judge(a *answer, sc *scope, shared []rule) (*found, *agent.Error
 	case !st.success.bodyOK(a):
 		return nil, st.misses(a, "its body is not that of a success")
 	case len(f.illegal) > 0:
-		return nil, st.misses(a, "its "+strings.Join(f.illegal, ", ")+" holds what none may hold")
+		return nil, st.misses(a, "its "+strings.Join(f.illegal, ", ")+" is longer than 64 KiB or has bytes that no header can carry")
 	case len(f.missing) > 0:
 		return nil, st.misses(a, "it has no "+strings.Join(f.missing, ", "))
 	case len(f.bad) > 0:

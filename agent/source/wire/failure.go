@@ -43,10 +43,10 @@ func failure(err error, u *url.URL, timeout time.Duration, unsent bool) *agent.E
 		e.Kind, e.Unsent = agent.Misconfigured, true
 		return say("the request to %s cannot be made", host)
 	case errors.Is(err, errBody):
-		e.Kind = agent.Misconfigured
+		e.Kind, e.Hint = agent.Misconfigured, "no answer with a token is that long: look at the URL"
 		return say("%s answered more than %d bytes", host, MaxBody)
 	case errors.Is(err, errHeader), strings.Contains(err.Error(), "server response headers exceeded"), strings.Contains(err.Error(), "header list"):
-		e.Kind = agent.Misconfigured
+		e.Kind, e.Hint = agent.Misconfigured, "no answer with a token has that many: look at the URL"
 		return say("%s answered a header block above %d bytes", host, MaxHeader)
 	case errors.Is(err, context.DeadlineExceeded):
 		return say("%s gave no whole answer within %v", host, timeout)
