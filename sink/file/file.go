@@ -48,11 +48,12 @@ type Sink struct {
 	o     Options
 	fight fight
 
-	placed bool             // what tried holds was in place
-	tried  [32]byte         // digest of the last content that a Deliver began to write
-	before [32]byte         // digest of the last content that was surely in place
-	known  bool             // tried is set
-	stamp  atomicfile.Stamp // of the file that was put in place
+	placed bool               // what tried holds was in place
+	tried  [32]byte           // digest of the last content that a Deliver began to write
+	before [32]byte           // digest of the last content that was surely in place
+	known  bool               // tried is set
+	stamp  atomicfile.Stamp   // of the file that was put in place
+	last   *agent.Publication // of the last Deliver
 }
 
 var _ agent.Sink = (*Sink)(nil)
@@ -101,22 +102,23 @@ func (s *Sink) Deliver(ctx context.Context, p *agent.Publication) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	// Mostly what was told as a change is the change that we made.
+	if s.placed && p == s.last && s.stamp != (atomicfile.Stamp{}) && s.stamp == atomicfile.StampOf(s.o.Path) {
+		return nil
+	}
 	data, err := s.o.Format.Render(p)
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(data)
 	if s.placed && sum == s.tried {
-		// Mostly what was told as a change is the change that we made.
-		if s.stamp != (atomicfile.Stamp{}) && s.stamp == atomicfile.StampOf(s.o.Path) {
-			return nil
-		}
+		s.last = p
 		return s.putRight(data)
 	}
 	if s.placed {
 		s.before = s.tried
 	}
-	s.tried, s.known, s.placed = sum, true, false
+	s.tried, s.known, s.placed, s.last = sum, true, false, p
 	if err := s.put(data); err != nil {
 		return err
 	}
