@@ -40,9 +40,10 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		// but the rename.
 		k.publish(now)
 	}
+	patience := k.patience(now, &old, !next.refreshToken.Equal(old.refreshToken))
 	k.mu.Unlock()
 
-	err = k.save(ctx, owed...)
+	err = k.save(ctx, patience, owed...)
 	k.mu.Lock()
 	k.settled(step, now)
 	if err != nil {
@@ -192,8 +193,9 @@ func (k *keeper) intend(ctx context.Context, at *Attempt) error {
 	must := !k.valid(k.a.now()) || k.rec.expiry-k.a.now().Boot < k.lead()/4
 	unsaved := k.unsaved
 	k.rec.spending = true
+	patience := k.patience(k.a.now(), &k.rec, false)
 	k.mu.Unlock()
-	err := k.save(ctx)
+	err := k.save(ctx, patience)
 	if err == nil {
 		return nil
 	}
@@ -208,20 +210,39 @@ func (k *keeper) intend(ctx context.Context, at *Attempt) error {
 	return err
 }
 
+const longestPatience = 5 * time.Second
+
+// patience is how long to wait for the store: half of what the token that
+// readers hold has left, so that a disk that hangs does not make it lapse. A
+// refresh token that was just given is worth nearly all of that. k.mu is held.
+func (k *keeper) patience(now Instant, held *record, precious bool) time.Duration {
+	left := held.expiry - now.Boot
+	switch {
+	case !held.has() || left <= 0:
+		return longestPatience
+	case precious:
+		return min(max(left/8*7, 200*time.Millisecond), attemptTimeout)
+	}
+	return min(max(left/2, 200*time.Millisecond), longestPatience)
+}
+
 // save makes the record durable, together with other changes.
-func (k *keeper) save(ctx context.Context, more ...Change) error {
+func (k *keeper) save(ctx context.Context, patience time.Duration, more ...Change) error {
 	k.mu.Lock()
 	value, err := k.rec.encode(k.a.now(), k.a.bootID)
 	k.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return k.a.save(ctx, append(more, Change{BucketTokens, k.name, value})...)
+	return k.a.save(ctx, patience, append(more, Change{BucketTokens, k.name, value})...)
 }
 
 // saveAgain retries a save that failed; the token is out already.
 func (k *keeper) saveAgain(ctx context.Context) {
-	err := k.save(ctx)
+	k.mu.Lock()
+	patience := k.patience(k.a.now(), &k.rec, false)
+	k.mu.Unlock()
+	err := k.save(ctx, patience)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.saveAfter = k.a.now().Boot + saveRetry

@@ -3,6 +3,7 @@ package agent
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -89,7 +90,7 @@ func New(o Options) (*Agent, error) {
 	a.keepers.Store(&map[string]*keeper{})
 	a.last = a.now()
 	var err error
-	if a.ledger, err = openLedger(o.Store, a.last, o.BootID); err != nil {
+	if a.ledger, err = openLedger(o.Store, a.save, a.last, o.BootID); err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
 	if err := a.loadLogouts(a.last); err != nil {
@@ -250,8 +251,30 @@ func (q *dueQueue) Pop() any {
 	return k
 }
 
-// save writes changes and keeps what the state's health is.
-func (a *Agent) save(ctx context.Context, changes ...Change) error {
+// errSlow is a store that did not answer in time: a disk that hangs is one that
+// cannot be written.
+var errSlow = errors.New("the state's disk did not answer in time")
+
+// save writes changes, waits for that no longer than patience, and keeps what
+// the state's health is. A write that is given up on goes on by itself.
+func (a *Agent) save(ctx context.Context, patience time.Duration, changes ...Change) error {
+	done := make(chan error, 1)
+	a.work.Add(1)
+	go func() {
+		defer a.work.Done()
+		done <- a.saveWhole(ctx, changes...)
+	}()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return errSlow
+	}
+}
+
+func (a *Agent) saveWhole(ctx context.Context, changes ...Change) error {
 	err := a.store.Save(ctx, changes...)
 	a.stateMu.Lock()
 	mended := err == nil && a.stateErr != nil

@@ -452,3 +452,35 @@ func TestASaveDoesNotLoseThePlaceInTheQueue(t *testing.T) {
 		}
 	})
 }
+
+func TestADiskThatHangsMakesNoTokenLapse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := newFake(w.now)
+		w.run(&Spec{Name: "c", Source: f})
+		synctest.Wait()
+		time.Sleep(10 * time.Second)
+		w.store.slowDown(3 * time.Minute)
+		for range 300 {
+			time.Sleep(time.Second)
+			w.mustValid("c")
+		}
+		if s := w.token("c").Status(); !s.Unsaved {
+			t.Errorf("nothing says that the state cannot be written: %+v", s)
+		}
+		w.store.slowDown(0)
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		w.mustValid("c")
+		if s := w.token("c").Status(); s.Unsaved || s.State != StateValid {
+			t.Errorf("%+v", s)
+		}
+		gen := w.token("c").Current().Generation
+		w.shutdown()
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		if p := w.token("c").Current(); p == nil || p.Generation < gen {
+			t.Errorf("generation %d was not kept", gen)
+		}
+	})
+}

@@ -312,7 +312,7 @@ func (t Token) Logout(ctx context.Context) error {
 	}
 	k.wake()
 	k.mu.Unlock()
-	if serr := k.save(context.WithoutCancel(ctx)); serr != nil {
+	if serr := k.save(context.WithoutCancel(ctx), longestPatience); serr != nil {
 		k.a.stateFailed(serr)
 	}
 	return err

@@ -223,7 +223,7 @@ func (a *Agent) remove(k *keeper) {
 	k.mu.Unlock()
 	a.limits.forget(k)
 	if value, err := json.Marshal(tomb); err == nil {
-		if err := a.save(a.lasting, Change{BucketTokens, k.name, value}); err != nil {
+		if err := a.save(a.lasting, longestPatience, Change{BucketTokens, k.name, value}); err != nil {
 			a.stateFailed(err)
 		}
 	}

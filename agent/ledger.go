@@ -30,6 +30,7 @@ const (
 // vendor allows.
 type ledger struct {
 	store  Store
+	save   saveFunc
 	bootID string
 	key    []byte // keys the digests of secrets
 
@@ -47,8 +48,11 @@ type verdict struct {
 	hint  string
 }
 
-func openLedger(store Store, now Instant, bootID string) (*ledger, error) {
-	l := &ledger{store: store, bootID: bootID, accounts: map[string]*account{}}
+// saveFunc makes changes durable, waiting for that no longer than patience.
+type saveFunc func(ctx context.Context, patience time.Duration, changes ...Change) error
+
+func openLedger(store Store, save saveFunc, now Instant, bootID string) (*ledger, error) {
+	l := &ledger{store: store, save: save, bootID: bootID, accounts: map[string]*account{}}
 	err := store.Load(BucketMeta, func(key string, value []byte) error {
 		if key == "ledger-key" {
 			l.key = append([]byte(nil), value...)
@@ -136,12 +140,13 @@ func (l *ledger) hash(digest [32]byte) string {
 
 // loginPlan is what the ledger needs to know of a login beside its credential.
 type loginPlan struct {
-	k      *keeper
-	policy RejectedPolicy
-	lead   time.Duration
-	perMin int  // logins a minute that the schedule needs
-	asked  bool // a caller asked for it
-	must   bool // the token lapses otherwise: go on though the ledger cannot be written
+	k        *keeper
+	policy   RejectedPolicy
+	lead     time.Duration
+	perMin   int           // logins a minute that the schedule needs
+	asked    bool          // a caller asked for it
+	patience time.Duration // with the store
+	must     bool          // the token lapses otherwise: go on though the ledger cannot be written
 }
 
 // begin asks for a login and, where it may be sent, writes it down first. Every
@@ -164,7 +169,7 @@ func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPl
 	a.Logins = append(a.Logins, login{now.mark(now.Boot, l.bootID), p.asked})
 	l.mu.Unlock()
 
-	err = l.write(ctx, a)
+	err = l.write(ctx, a, p.patience)
 	if err != nil && !p.must {
 		l.mu.Lock()
 		s.Open--
@@ -189,7 +194,7 @@ func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPla
 	}
 	a.note(now, l.bootID, err)
 	l.mu.Unlock()
-	werr := l.write(ctx, a)
+	werr := l.write(ctx, a, p.patience)
 	l.leave(a)
 	return werr
 }
@@ -205,7 +210,7 @@ func (l *ledger) throttle(ctx context.Context, now Instant, c Credential, err *E
 	}
 	a.note(now, l.bootID, err)
 	l.mu.Unlock()
-	return l.write(ctx, a)
+	return l.write(ctx, a, longestPatience)
 }
 
 // waits says until when the whole account asks for silence (0: not at all).
@@ -259,7 +264,7 @@ func (l *ledger) leave(a *account) {
 
 // write makes an account durable. Writes of one account follow one another, so
 // that what lands last is the newest.
-func (l *ledger) write(ctx context.Context, a *account) error {
+func (l *ledger) write(ctx context.Context, a *account, patience time.Duration) error {
 	a.writing <- struct{}{}
 	defer func() { <-a.writing }()
 	l.mu.Lock()
@@ -268,7 +273,7 @@ func (l *ledger) write(ctx context.Context, a *account) error {
 	if err != nil {
 		return err
 	}
-	if err := l.store.Save(ctx, Change{BucketLedger, a.id, value}); err != nil {
+	if err := l.save(ctx, patience, Change{BucketLedger, a.id, value}); err != nil {
 		return errors.Join(errStore, err)
 	}
 	return nil

@@ -102,7 +102,7 @@ func (a *Agent) endSession(ctx context.Context, o *owedLogout) {
 	} else if src != nil {
 		a.log.Info(MsgLoggedOut, KeyToken, o.name, KeyGeneration, o.generation)
 	}
-	if err := a.save(ctx, Change{Bucket: BucketLogouts, Key: o.key()}); err != nil {
+	if err := a.save(ctx, longestPatience, Change{Bucket: BucketLogouts, Key: o.key()}); err != nil {
 		a.stateFailed(err)
 	}
 }

@@ -61,20 +61,27 @@ type Publication struct {
 // when it has expired.
 func (p *Publication) Remaining(now Instant) time.Duration { return p.Expires - now.Boot }
 
+// Bearer gives the name of the HTTP header that presents the token, where its
+// value is "Bearer " and the token.
+func (p *Publication) Bearer() (name string, ok bool) {
+	switch pr := p.Presentation; {
+	case pr == nil || pr.Header == "" && pr.Value == nil:
+		return "Authorization", true
+	default:
+		return pr.Header, pr.Value == nil
+	}
+}
+
 // Header gives the HTTP header's name and value that present the token.
 func (p *Publication) Header() (name, value string) {
-	pr := p.Presentation
-	if pr == nil {
-		return "Authorization", "Bearer " + p.Token.Reveal()
+	name, ok := p.Bearer()
+	if ok {
+		return name, "Bearer " + p.Token.Reveal()
 	}
-	name = pr.Header
 	if name == "" {
 		name = "Authorization"
 	}
-	if pr.Value == nil {
-		return name, "Bearer " + p.Token.Reveal()
-	}
-	return name, pr.Value(p.Token.Reveal(), p.Extra)
+	return name, p.Presentation.Value(p.Token.Reveal(), p.Extra)
 }
 
 // keptReads is from which read on an answer is kept: of a hundred thousand tokens

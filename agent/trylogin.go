@@ -12,7 +12,7 @@ func (a *Agent) TryLogin(ctx context.Context, src Source) (*Grant, error) {
 		return nil, err
 	}
 	t := src.Traits()
-	plan := loginPlan{k: &keeper{a: a, slot: -1}, policy: t.Rejected, lead: longestSleep}
+	plan := loginPlan{k: &keeper{a: a, slot: -1}, policy: t.Rejected, lead: longestSleep, patience: longestPatience}
 	v, err := a.ledger.begin(ctx, now, at.Credential, plan)
 	if err != nil {
 		return nil, err
