@@ -107,6 +107,10 @@ tokens:
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	add("argv", b, err)
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if _, core, _ := strings.Cut(string(limits), "Max core file size"); err != nil || strings.Fields(core)[0] != "0" || strings.Fields(core)[1] != "0" {
+		t.Errorf("a core dump would hold every secret: %v\n%s", err, limits)
+	}
 	db, err := os.ReadFile(r.path("state/state.db"))
 	add("the state", db, err)
 	for _, name := range []string{"env-of-pass", "env-of-prog"} {

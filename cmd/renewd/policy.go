@@ -172,8 +172,9 @@ func (j *judgement) program(pl config.Place, path, name string) config.Problems 
 	return config.Problems{pl.Problem(spec.Problem{Path: path, Msg: why, Hint: j.hints[name]})}
 }
 
-// readersServed warns where a consumer that the config names would refresh or
-// throw away a token that renewd does not renew yet.
+// readersServed warns where the schedule leaves readers without a valid token, or
+// where a consumer that the config names would refresh or throw away a token that
+// renewd does not renew yet.
 func readersServed(t *config.Token, src agent.Source) (out config.Problems) {
 	life := src.Traits().Life
 	if life <= 0 {
@@ -184,6 +185,11 @@ func readersServed(t *config.Token, src agent.Source) (out config.Problems) {
 		return nil
 	}
 	lead, _ := agent.Lead(life, before)
+	if least, err := t.Renew.MinInterval.Parse(); err == nil && least >= life {
+		out = append(out, t.PlaceOf().Problem(spec.Problem{Path: "renew.min_interval", Warn: true,
+			Msg:  fmt.Sprintf("these tokens live %s: each will have expired before the next may be had", short(life)),
+			Hint: fmt.Sprintf("set it below %s", short(life-lead))}))
+	}
 	for i, name := range t.Readers {
 		need := config.ReaderNeeds(name)
 		if need <= lead {

@@ -150,6 +150,10 @@ func TestReadersThatWantMoreLife(t *testing.T) {
 			t.Errorf("%s%s: exit code %d:\n%s\nwant %q", c.readers, c.more, code, got, c.want)
 		}
 	}
+	rare := openDir(t, map[string]string{"s": "x", "renewd.yaml": "tokens:\n  a: {source: {type: cylance, region: euc1, tenant_id: t, app_id: a, app_secret: {file: s}}, renew: {min_interval: 30m}}\n"}, nil)
+	if got, code := checkDir(t, rare); code != exitOK || !strings.Contains(got, "tokens.a.renew.min_interval: these tokens live 30m: each will have expired before the next may be had (set it below 15m)") {
+		t.Errorf("exit code %d: %s", code, got)
+	}
 	dir := openDir(t, map[string]string{"s": "x", "renewd.yaml": "tokens:\n  a: {source: {type: commander, url: \"https://x.example/rest/v3\", username: u, password: {file: s}}, readers: [aws-sdk]}\n"}, nil)
 	if got, _ := checkDir(t, dir); !strings.Contains(got, "these tokens live 60s") && !strings.Contains(got, "these tokens live 1m") {
 		t.Errorf("got %s", got)

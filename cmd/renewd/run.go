@@ -21,6 +21,7 @@ import (
 	"renewd/agent"
 	"renewd/agent/config"
 	"renewd/agent/watch"
+	"renewd/platform/harden"
 	"renewd/platform/ipc"
 	"renewd/platform/paths"
 	"renewd/sink/socket"
@@ -69,6 +70,9 @@ func runAgent(ctx context.Context, stderr io.Writer, configPath string, once boo
 		return err
 	}
 	d.hup, d.began = hup, settingsOf(c)
+	if err := harden.NoCore(); err != nil {
+		d.log.Warn("core dumps cannot be switched off", agent.KeyError, err)
+	}
 	defer d.close()
 	if once {
 		return d.once(ctx, c, b)
