@@ -63,8 +63,10 @@ func renderJSON(p *agent.Publication) ([]byte, error) {
 // appendJSON writes what encoding/json makes of FieldsOf(p), in a fifth of the
 // time: a token that is read seldom is laid out for each read.
 func appendJSON(b []byte, p *agent.Publication) []byte {
-	name, value := p.Header()
-	b = appendString(append(b, `{"token":`...), p.Token.Reveal())
+	b = append(b, `{"token":`...)
+	from := len(b)
+	b = appendString(b, p.Token.Reveal())
+	quoted := b[from+1 : len(b)-1]
 	b = appendString(append(b, `,"type":`...), p.Type)
 	b = strconv.AppendUint(append(b, `,"generation":`...), p.Generation, 10)
 	b = appendStamp(append(b, `,"issued_at":`...), p.IssuedAt)
@@ -76,8 +78,14 @@ func appendJSON(b []byte, p *agent.Publication) []byte {
 		b = appendStamp(b, p.SessionExpiresAt)
 	}
 	b = appendString(append(b, `,"name":`...), p.Name)
-	b = appendString(append(b, `,"header":`...), name)
-	b = appendString(append(b, `,"header_value":`...), value)
+	if name, ok := p.Bearer(); ok { // the usual case, without a second look at each byte
+		b = appendString(append(b, `,"header":`...), name)
+		b = append(append(append(b, `,"header_value":"Bearer `...), quoted...), '"')
+	} else {
+		name, value := p.Header()
+		b = appendString(append(b, `,"header":`...), name)
+		b = appendString(append(b, `,"header_value":`...), value)
+	}
 	b = strconv.AppendInt(append(b, `,"expires_at_unix":`...), p.ExpiresAt.Unix(), 10)
 	b = append(b, `,"extra":{`...)
 	for i, k := range slices.Sorted(maps.Keys(p.Extra)) {

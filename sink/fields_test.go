@@ -19,7 +19,7 @@ func FuzzAppendJSON(f *testing.F) {
 		at %= 1 << 33
 		p := &agent.Publication{Token: agent.NewSecret(token), Type: name, Name: name, Generation: generation,
 			IssuedAt: time.Unix(at, 5), ExpiresAt: time.Unix(at+60, 999)}
-		for range 2 {
+		for i := range 3 {
 			var want bytes.Buffer
 			enc := json.NewEncoder(&want)
 			enc.SetEscapeHTML(false)
@@ -31,6 +31,11 @@ func FuzzAppendJSON(f *testing.F) {
 			}
 			p.Extra = map[string]string{extra: name, "b": extra, "a": token}
 			p.SessionExpiresAt = time.Unix(at, 0)
+			if i > 0 {
+				p.Presentation = &agent.Presentation{Value: func(token string, _ map[string]string) string { return token + "<" }}
+				continue
+			}
+			p.Presentation = &agent.Presentation{Header: name}
 		}
 	})
 }
