@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -131,7 +132,7 @@ server { listen unix:%[2]s; root %[1]s; } }`, dir, socket, user)
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() }) // the master ends its workers
 	eventually(b, "nginx answers", 10*time.Second, func() bool {
 		c, err := net.Dial("unix", socket)
 		if err == nil {
@@ -150,7 +151,6 @@ server { listen unix:%[2]s; root %[1]s; } }`, dir, socket, user)
 	for _, f := range strings.Fields(string(children)) {
 		pid, _ := strconv.Atoi(f)
 		pids = append(pids, pid)
-		b.Cleanup(func() { _ = exec.Command("kill", f).Run() })
 	}
 	return socket, pids
 }
