@@ -103,6 +103,7 @@ func newRig(t testing.TB, config string) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{t: t, dir: dir, log: &logBuffer{}}
+	r.inMemory()
 	r.env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "RUNTIME_DIRECTORY="+filepath.Join(dir, "run"), "STATE_DIRECTORY="+filepath.Join(dir, "state"),
 		"RENEWD_SOCKET="+r.socket(), "NO_COLOR=1", "JOURNAL_STREAM=")
 	r.write("renewd.yaml", config)
@@ -132,6 +133,19 @@ func (r *rig) write(name, text string) {
 	r.t.Helper()
 	text = strings.ReplaceAll(text, "{dir}", r.dir)
 	if err := os.WriteFile(r.path(name), []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// inMemory puts the runtime directory where /run is: on a tmpfs, if there is one.
+func (r *rig) inMemory() {
+	r.t.Helper()
+	mem, err := os.MkdirTemp("/dev/shm", "renewd-")
+	if err != nil {
+		return // no such place on this system
+	}
+	r.t.Cleanup(func() { _ = os.RemoveAll(mem) })
+	if err := errors.Join(os.Chmod(mem, 0o755), os.Symlink(mem, r.path("run"))); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -241,8 +255,14 @@ func (r *rig) http(path string) (int, map[string]any) {
 func (r *rig) wipe() {
 	r.t.Helper()
 	for _, d := range []string{"run", "state"} {
-		if err := os.RemoveAll(r.path(d)); err != nil {
+		inside, err := os.ReadDir(r.path(d))
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // killed before it was made
 			r.t.Fatal(err)
+		}
+		for _, e := range inside {
+			if err := os.RemoveAll(filepath.Join(r.path(d), e.Name())); err != nil {
+				r.t.Fatal(err)
+			}
 		}
 	}
 }
