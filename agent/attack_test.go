@@ -211,6 +211,27 @@ func TestRemovalWhileDeliveryHangs(t *testing.T) {
 	})
 }
 
+// An account that is let go between the ledger's "busy" and the note that we wait
+// for it is not waited for for ever.
+func TestAccountLetGoBeforeItIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(&Spec{Name: "c", Source: newFake(w.now)})
+		defer w.shutdown()
+		synctest.Wait()
+		k := w.token("c").k
+		now := w.now()
+		k.loginPlan(now, k.source().Traits(), false)
+		k.poke(pokeAccount) // the other's login has ended
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.hold(&k.login, StepLogin, now, &gated{until: forever}); k.login.notBefore == forever {
+			t.Error("nobody will wake it")
+		}
+		k.login.clear()
+	})
+}
+
 // Settle does not wait for ever for a sink that cannot be written.
 func TestSettleGivesUpOnADeadSink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

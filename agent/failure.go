@@ -122,6 +122,10 @@ func (k *keeper) fallBack(failed Step, now Instant) Step {
 // hold books that a step may not be sent before a time.
 func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
 	l.notBefore = g.until
+	if g.until == forever && k.freed { // it was done before we came here
+		l.notBefore = now.Boot
+		return
+	}
 	if g.until == forever {
 		l.account = true // the login under way wakes us when it is done
 		return

@@ -33,6 +33,7 @@ type keeper struct {
 	renewing bool
 	leaving  int    // logouts under way: nothing new is sent
 	epoch    uint32 // +1 at whatever may make the next try come out otherwise
+	freed    bool   // the account was let go since the last try to log in
 	queued   queueState
 	removed  bool
 

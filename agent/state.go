@@ -175,6 +175,7 @@ func (k *keeper) byScheduleLater(now Instant) bool {
 func (k *keeper) loginPlan(now Instant, t *Traits, byCaller bool) loginPlan {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.freed = false
 	p := loginPlan{k: k, policy: t.Rejected, lead: k.lead(), asked: byCaller, patience: k.patience(now, &k.rec, false)}
 	p.must = !k.valid(now) || k.rec.expiry-now.Boot < k.lead()/4
 	if life := k.lifeOf(); !t.CanRefresh && life > 0 {
@@ -214,6 +215,7 @@ func (k *keeper) poke(p poke) {
 			k.over = false
 		}
 	case pokeAccount:
+		k.freed = true
 		if k.login.account {
 			k.login.account, k.login.notBefore = false, 0
 		}
