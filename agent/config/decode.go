@@ -22,7 +22,6 @@ type decoder struct {
 	file     string
 	dir      string // of file: relative paths start there
 	problems Problems
-	nodes    int
 }
 
 // nodeDecoder is a type of this package that reads a node itself.

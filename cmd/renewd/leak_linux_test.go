@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -157,7 +158,9 @@ tokens:
 // text is the body of one call of the socket.
 func (r *rig) text(path string) string {
 	r.t.Helper()
-	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", r.socket()) }}}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", r.socket())
+	}}}
 	resp, err := c.Get("http://renewd" + path)
 	if err != nil {
 		r.t.Fatal(err)
