@@ -37,6 +37,9 @@ type Config struct {
 	// Presets are the admin's own, by name; they stand in presets/ beside the
 	// config.
 	Presets map[string]*Preset `yaml:"-"`
+	// Blank says that the main file holds nothing at all: a token-less config is
+	// written `tokens: {}`, an empty one is mostly being written.
+	Blank bool `yaml:"-"`
 	// Files are all files and directories that were read, to be watched and to
 	// be judged by whom they can be changed.
 	Files []string `yaml:"-"`

@@ -73,6 +73,7 @@ func Load(path string) (*Config, Problems, error) {
 		c.Tokens = map[string]*Token{}
 	}
 	c.main = Place{path, "", root}
+	c.Blank = root == nil && len(d.problems) == 0
 	problems := d.problems
 	for name, t := range c.Tokens {
 		if t == nil {

@@ -193,7 +193,13 @@ func (d *daemon) reload() config.Problems {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	c, problems, err := config.Load(d.configPath)
-	gone := errors.Is(err, config.ErrNoConfig) && len(d.agent.Names()) > 0
+	if err == nil && c.Blank && len(c.Tokens) == 0 {
+		err = errors.New("the config is empty")
+	}
+	gone := (errors.Is(err, config.ErrNoConfig) || err != nil && c.Blank) && len(d.agent.Names()) > 0
+	if !gone && c.Blank {
+		err = nil
+	}
 	var b *built
 	if !gone {
 		b, problems, err = d.build(c, problems, err)
@@ -204,7 +210,7 @@ func (d *daemon) reload() config.Problems {
 	if gone {
 		// An editor or a tool is at it, or someone's hand slipped: what its
 		// tokens serve must not end by that.
-		problems[0].Hint = "put it back; to run without tokens, leave an empty file"
+		problems[0].Hint = "put it back; to run without tokens, write tokens: {}"
 	} else if err == nil {
 		problems = append(problems, d.waiting(c)...)
 	}
