@@ -179,9 +179,9 @@ func TestReloadSaysWhatItCannotDo(t *testing.T) {
 	if _, err := os.Stat(r.token("a")); err != nil {
 		t.Errorf("its file went with the config: %v", err)
 	}
-	r.write("renewd.yaml", "")
+	r.write("renewd.yaml", "tokens: {}\n")
 	if _, _, code := r.cli("reload"); code != exitOK {
-		t.Errorf("an empty config: exit code %d", code)
+		t.Errorf("a config without tokens: exit code %d", code)
 	}
 	eventually(t, "the file is gone", 10*time.Second, func() bool { _, err := os.Stat(r.token("a")); return err != nil })
 	r.stop()
