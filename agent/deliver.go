@@ -10,7 +10,7 @@ type delivery struct {
 	sink      Sink
 	busy      bool
 	owed      bool // the current publication is not there yet, or may have drifted
-	withdraw  bool // the current expiry is still to be told
+	withdraw  bool // that there is no token any more is still to be told
 	gone      bool // the sink left the config
 	failures  int
 	retry     time.Duration
@@ -73,6 +73,10 @@ func (k *keeper) deliver(d *delivery) {
 func (k *keeper) deliverOnce(ctx context.Context, d *delivery) (more bool) {
 	k.mu.Lock()
 	p, sink, withdraw, owed, gone := k.current.Load(), d.sink, d.withdraw, d.owed, d.gone
+	why := WithdrawExpired
+	if k.rec.loggedOut {
+		why = WithdrawRemoved // the session was ended on purpose: nothing of it is to stay
+	}
 	d.owed, d.withdraw = false, false
 	if gone {
 		k.mu.Unlock()
@@ -91,7 +95,7 @@ func (k *keeper) deliverOnce(ctx context.Context, d *delivery) (more bool) {
 
 	var err error
 	if withdraw {
-		err = sink.Withdraw(ctx, WithdrawExpired)
+		err = sink.Withdraw(ctx, why)
 	} else {
 		err = sink.Deliver(ctx, p)
 	}

@@ -284,7 +284,12 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 			d.decode(val, v.FieldByIndex(f.index), at)
 		case rest != nil:
 			e := reflect.New(left.Type().Elem()).Elem()
+			before := len(d.problems)
 			d.decode(val, e, at)
+			if near := spec.Nearest(key, names(byKey)); len(d.problems) > before && near != "" {
+				d.problems = d.problems[:before] // a misspelt key of our own, not a value
+				d.problem(k, at, "unknown key").Hint = "did you mean " + near + "?"
+			}
 			left.SetMapIndex(reflect.ValueOf(key), e)
 		default:
 			d.problem(k, at, "unknown key").Hint = spec.Meant(key, names(byKey))

@@ -48,16 +48,25 @@ func (p Problems) Fatal() bool {
 	return slices.ContainsFunc(p, func(p Problem) bool { return !p.Warn })
 }
 
-// Sorted gives the problems in reading order, of one key only the first: what
-// follows from it is no news.
+// Sorted gives the problems in reading order.
 func (p Problems) Sorted() Problems {
 	p = slices.Clone(p)
 	slices.SortStableFunc(p, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return slices.CompactFunc(p, func(a, b Problem) bool {
-		return a.Warn == b.Warn && a.Line > 0 && a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Path == b.Path
-	})
+	return p
+}
+
+// With adds problems that were found later, but for those of keys that p names
+// already: what follows from a mistake is no news.
+func (p Problems) With(later Problems) Problems {
+	out := slices.Clone(p)
+	for _, l := range later {
+		if !slices.ContainsFunc(p, func(e Problem) bool { return !e.Warn && e.File == l.File && e.Path == l.Path && e.Line == l.Line }) {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // mostProblems is how many are told: who reads more of them has another file in

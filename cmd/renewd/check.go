@@ -89,8 +89,7 @@ func loadForCheck(o checkOptions) (*config.Config, *built, config.Problems, *bui
 	problems = append(problems, judge(c, b)...)
 	// Sources are built even where the text is wrong elsewhere: all errors at once.
 	made, more := b.build(c)
-	problems = append(problems, more...)
-	return c, made, problems.Sorted(), b, nil
+	return c, made, problems.With(more).Sorted(), b, nil
 }
 
 // withConfig moves the paths that the config sets.

@@ -130,8 +130,7 @@ func (d *daemon) build(c *config.Config, problems config.Problems, err error) (*
 		return nil, problems, nil
 	}
 	b, more := d.builder.build(c)
-	problems = append(problems, more...)
-	return b, problems.Sorted(), nil
+	return b, problems.With(more).Sorted(), nil
 }
 
 // open takes the state and makes the agent.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,9 @@ import (
 	"renewd/agent/source/standin"
 	"renewd/platform/paths"
 )
+
+// demoMark begins every config that the demo wrote.
+const demoMark = "# Made by renewd demo."
 
 // speedUp makes the demo's 60 s and 15 min pass in 3 s and 45 s.
 const speedUp = 20
@@ -107,7 +111,7 @@ func writeDemo(dir, url string) (paths.Set, error) {
 	set := paths.Set{Config: filepath.Join(dir, "renewd.yaml"), State: filepath.Join(dir, "state"), Runtime: dir,
 		Socket: filepath.Join(dir, "renewd.sock"), RuntimeMode: 0o700}
 	text := strings.Join([]string{
-		"# Made by renewd demo. The API is on loopback, 20 times faster than Commander's.",
+		demoMark + " The API is on loopback, 20 times faster than Commander's.",
 		"tokens:",
 		"  demo:",
 		"    source:",
@@ -123,7 +127,17 @@ func writeDemo(dir, url string) (paths.Set, error) {
 		"      - {type: file, format: json}",
 		"",
 	}, "\n")
-	err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(set.Config, []byte(text), 0o600),
+	old, err := os.ReadFile(set.Config)
+	switch {
+	case err == nil && !strings.HasPrefix(string(old), demoMark):
+		return set, fail(exitUsage, "choose another --dir", "%s is not the demo's: it is left as it is", set.Config)
+	case err == nil:
+		if c, err := dialOne(context.Background(), []string{set.Socket}); err == nil {
+			_ = c.Close()
+			return set, fail(exitFailed, "look at it: renewd status --socket "+set.Socket+"; or choose another --dir", "a demo runs in %s already", dir)
+		}
+	}
+	err = errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(set.Config, []byte(text), 0o600),
 		os.WriteFile(filepath.Join(dir, "demo.password"), []byte("demo-password\n"), 0o600))
 	if err != nil {
 		return set, fail(exitFailed, "choose another --dir", "write the demo's config: %w", err)
@@ -131,11 +145,21 @@ func writeDemo(dir, url string) (paths.Set, error) {
 	return set, nil
 }
 
+// onPath says that the shell finds this very program by its name.
+func onPath(self string) bool {
+	found, err := exec.LookPath("renewd")
+	return err == nil && found == self
+}
+
 func explain(w io.Writer, set paths.Set) {
 	fmt.Fprintf(w, "renewd demo: tokens of 3 s, a session of 45 s, kept fresh in %s\n", set.Runtime)
 	fmt.Fprintf(w, "in another terminal:\n")
 	fmt.Fprintf(w, "  cat %s\n", filepath.Join(set.Tokens(), "demo"))
-	fmt.Fprintf(w, "  renewd get demo --socket %s\n", set.Socket)
+	self, err := os.Executable()
+	if err != nil || filepath.Base(self) == "renewd" && onPath(self) {
+		self = "renewd"
+	}
+	fmt.Fprintf(w, "  %s get demo --socket %s\n", self, set.Socket)
 	fmt.Fprintf(w, "  curl --unix-socket %s http://renewd/v1/tokens/demo\n\n", set.Socket)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -28,7 +29,13 @@ type failure struct {
 	hint string
 }
 
-func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Error() string {
+	if f.err == nil {
+		return "" // all has been said
+	}
+	return f.err.Error()
+}
+
 func (f *failure) Unwrap() error { return f.err }
 
 func fail(code int, hint, format string, args ...any) *failure {
@@ -47,7 +54,15 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return report(root.Execute(), stderr)
+	err := root.Execute()
+	if len(args) > 0 && err != nil && strings.HasPrefix(err.Error(), "unknown command") {
+		hint := "run: renewd --help"
+		if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = "did you mean: renewd " + strings.Join(near, ", or renewd ") + "?"
+		}
+		err = &failure{exitUsage, err, hint}
+	}
+	return report(err, stderr)
 }
 
 // report prints an error as all verbs do and gives its exit code.
@@ -80,6 +95,7 @@ func newRoot() *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDescriptions = true
 	root.AddCommand(
 		newRun(), newDemo(), newCheck(),

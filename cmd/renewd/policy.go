@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,7 +107,17 @@ func (j *judgement) secret(pl config.Place, path string, h secret.Handle) config
 // secretFile warns of a secret that every user can read. It is used all the
 // same: that is how containers mount secrets.
 func (j *judgement) secretFile(here config.Problem, file string) config.Problems {
-	if j.told[file] || !j.othersRead(file) {
+	if j.told[file] {
+		return nil
+	}
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		j.told[file] = true
+		here.Warn = true
+		here.Msg = fmt.Sprintf("the secret file %q is not there", file)
+		here.Hint = "write it: install -m 0600 /dev/stdin " + file
+		return config.Problems{here}
+	}
+	if !j.othersRead(file) {
 		return nil
 	}
 	j.told[file] = true

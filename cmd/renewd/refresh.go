@@ -61,7 +61,7 @@ func renewed(c *cobra.Command, socket, name, what string, body any) error {
 		return fail(exitFailed, "", "read the agent's answer: %w", err)
 	}
 	if t.Reset {
-		fmt.Fprintln(c.ErrOrStderr(), "renewd: the agent's state was reset since: that generation is not one of its own")
+		fmt.Fprintf(c.ErrOrStderr(), "renewd: %s never had that generation here (it is at %d): nothing was renewed; was the state reset since?\n", name, t.Generation)
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "%s is at generation %d, valid until %s\n", name, t.Generation, t.ExpiresAt)
 	return err

@@ -41,6 +41,9 @@ func stateWord(st agent.Status) string {
 		}
 		return string(st.State) + ", no token"
 	}
+	if st.State == agent.StateExpired && st.ExpiresAt.IsZero() {
+		return "no token"
+	}
 	return string(st.State)
 }
 

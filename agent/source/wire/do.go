@@ -52,6 +52,9 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	if r.Timeout > 0 && r.Timeout < timeout {
 		timeout = r.Timeout
 	}
+	if end, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(end).Round(time.Millisecond))
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var asked, wrote atomic.Bool // a RoundTripper that tells neither may have sent
