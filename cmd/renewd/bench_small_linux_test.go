@@ -207,7 +207,7 @@ func TestNoWorkAtStart(t *testing.T) {
 	// The trace tells wall time, to which other processes can only add: of each
 	// package the least of many starts is what it costs.
 	least := map[string]float64{}
-	for range 40 {
+	for range 100 {
 		c := exec.Command(theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
 		c.Env = []string{"GODEBUG=inittrace=1"}
 		out, _ := c.CombinedOutput() // no agent answers there
