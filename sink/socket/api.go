@@ -177,18 +177,27 @@ func refuseNames(w http.ResponseWriter, c *conn) {
 	forbidden(w)
 }
 
-// list tells how the tokens are, without values. It is written token by token: of
-// a hundred thousand no whole list is kept.
-func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+// chosen are the tokens that a call is about: those named in the query, or all
+// that the caller may see. Where ok is false the call has been answered.
+func (s *Server) chosen(w http.ResponseWriter, r *http.Request) (tokens []agent.Token, ok bool) {
 	c := connOf(r)
 	q, wrong := query(r, "name")
 	if wrong != "" {
 		badRequest(w, wrong)
-		return
+		return nil, false
 	}
-	tokens, ok := s.visible(c, q["name"])
-	if !ok {
+	if tokens, ok = s.visible(c, q["name"]); !ok {
 		refuseNames(w, c)
+	}
+	return tokens, ok
+}
+
+// list tells how the tokens are, without values. It is written token by token: of
+// a hundred thousand no whole list is kept.
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	c := connOf(r)
+	tokens, ok := s.chosen(w, r)
+	if !ok {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -265,15 +274,8 @@ func unwell(tokens []agent.Token) []ill {
 
 // health is 200 while all that the caller may see is well.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	c := connOf(r)
-	q, wrong := query(r, "name")
-	if wrong != "" {
-		badRequest(w, wrong)
-		return
-	}
-	tokens, ok := s.visible(c, q["name"])
+	tokens, ok := s.chosen(w, r)
 	if !ok {
-		refuseNames(w, c)
 		return
 	}
 	if list := unwell(tokens); len(list) > 0 {
