@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	longestSleep = 30 * time.Second // a sleep that a suspended machine may prolong
-	stepNoticed  = 5 * time.Second  // a wall clock that moved more than this has stepped
-	resumeGap    = 10 * time.Second // a sleep that took so much longer was a suspend
+	longestSleep = 30 * time.Second     // a sleep that a suspended machine may prolong
+	stepNoticed  = 5 * time.Second      // a wall clock that moved more than this has stepped
+	resumeGap    = 10 * time.Second     // a sleep that took so much longer was a suspend
+	tick         = 8 * time.Millisecond // the loop wakes at most so often by itself: what falls due close together is done together
 )
 
 // Options configure an Agent. Store, Clock and Log are required.
@@ -58,10 +59,11 @@ type Agent struct {
 	ledger *ledger
 	limits *limiter
 
-	lasting context.Context // of work that nothing cancels
-	work    sync.WaitGroup
-	wakeup  chan struct{}
-	events  events
+	lasting  context.Context // of work that nothing cancels
+	work     sync.WaitGroup
+	stopping atomic.Bool // nothing more is started
+	wakeup   chan struct{}
+	events   events
 
 	keepers atomic.Pointer[map[string]*keeper] // replaced whole at Apply
 
@@ -110,6 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			a.stopping.Store(true)
 			a.work.Wait()
 			return nil
 		case <-a.wakeup:
@@ -143,7 +146,21 @@ func (a *Agent) look(ctx context.Context) time.Duration {
 	}
 	a.mu.Unlock()
 	a.last = a.now()
-	return max(0, min(longestSleep, next-a.last.Boot))
+	if next <= a.last.Boot {
+		return 0
+	}
+	next = min(next, a.last.Boot+longestSleep)
+	return (next+tick-1)/tick*tick - a.last.Boot
+}
+
+// again turns a keeper whose background work has ended.
+func (a *Agent) again(k *keeper) {
+	if a.stopping.Load() {
+		return
+	}
+	if next := k.turn(a.now()); next != forever {
+		a.push(k, next)
+	}
 }
 
 // noticeJumps re-evaluates everything after a suspend or a step of the wall
@@ -256,26 +273,14 @@ func (q *dueQueue) Pop() any {
 var errSlow = errors.New("the state's disk did not answer in time")
 
 // save writes changes, waits for that no longer than patience, and keeps what
-// the state's health is. A write that is given up on goes on by itself.
+// the state's health is.
 func (a *Agent) save(ctx context.Context, patience time.Duration, changes ...Change) error {
-	done := make(chan error, 1)
-	a.work.Add(1)
-	go func() {
-		defer a.work.Done()
-		done <- a.saveWhole(ctx, changes...)
-	}()
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-t.C:
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := a.store.Save(ctx, changes...)
+	if err != nil && ctx.Err() != nil {
 		return errSlow
 	}
-}
-
-func (a *Agent) saveWhole(ctx context.Context, changes ...Change) error {
-	err := a.store.Save(ctx, changes...)
 	a.stateMu.Lock()
 	mended := err == nil && a.stateErr != nil
 	if mended {

@@ -65,7 +65,6 @@ func (k *keeper) deliver(d *delivery) {
 		defer k.a.work.Done()
 		for k.deliverOnce(k.a.lasting, d) {
 		}
-		k.a.push(k, 0)
 	}()
 }
 
@@ -124,6 +123,7 @@ func (k *keeper) deliverOnce(ctx context.Context, d *delivery) (more bool) {
 		d.retry = now.Boot + sinkBackoff(d.failures, k.a.random())
 		d.busy = false
 		k.wake()
+		k.a.push(k, d.retry)
 		return false
 	}
 	return true

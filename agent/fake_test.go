@@ -39,11 +39,15 @@ func (m *memory) Get(bucket, key string) ([]byte, error) {
 	return m.data[bucket][key], nil
 }
 
-func (m *memory) Save(_ context.Context, changes ...Change) error {
+func (m *memory) Save(ctx context.Context, changes ...Change) error {
 	m.mu.Lock()
 	slow := m.slow
 	m.mu.Unlock()
-	time.Sleep(slow)
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.broken != nil {

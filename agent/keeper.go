@@ -134,7 +134,7 @@ func (k *keeper) admitted() {
 	defer k.mu.Unlock()
 	if k.removed || k.renewing || k.leaving > 0 {
 		k.queued = notQueued // turn queues it again once it is free
-		k.a.limits.release(k.spec.Source.Traits())
+		k.a.release(k.spec.Source.Traits())
 		return
 	}
 	step, _ := decide(k.view(now))
@@ -145,7 +145,7 @@ func (k *keeper) startRenewal(step Step) {
 	k.queued = notQueued
 	traits := k.spec.Source.Traits()
 	k.start(func(ctx context.Context) {
-		defer k.a.limits.release(traits)
+		defer k.a.release(traits)
 		k.renew(ctx, step)
 	})
 }
@@ -161,7 +161,7 @@ func (k *keeper) start(work func(context.Context)) {
 		k.renewing = false
 		k.wake()
 		k.mu.Unlock()
-		k.a.push(k, 0)
+		k.a.again(k)
 	}()
 }
 

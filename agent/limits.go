@@ -98,14 +98,23 @@ func (l *limiter) again(t *Traits, now time.Duration, asked bool) time.Duration 
 	return 0
 }
 
-// release gives a place back.
-func (l *limiter) release(t *Traits) {
+// release gives a place back and reports whether somebody waits for it.
+func (l *limiter) release(t *Traits) bool {
 	if len(t.Hosts) == 0 {
-		return
+		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.host(t.Hosts[0], t.Limits).inFlight--
+	h := l.host(t.Hosts[0], t.Limits)
+	h.inFlight--
+	return len(h.waiting[0])+len(h.waiting[1]) > 0
+}
+
+// release gives a place back; the loop hands it to the next.
+func (a *Agent) release(t *Traits) {
+	if a.limits.release(t) {
+		a.poke()
+	}
 }
 
 // forget takes k out of every queue.

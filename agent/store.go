@@ -12,8 +12,10 @@ type Store interface {
 	// Get returns one entry, nil where there is none.
 	Get(bucket, key string) ([]byte, error)
 
-	// Save applies all changes or none and returns when they are durable. It is
-	// called by many goroutines at once and should commit them in groups.
+	// Save applies all changes or none and returns when they are durable, or with
+	// ctx's error when it ends before: the changes may still come through, since
+	// what is on its way to a disk cannot be called back. It is called by many
+	// goroutines at once and should commit them in groups.
 	Save(ctx context.Context, changes ...Change) error
 }
 

@@ -272,9 +272,8 @@ func (db *DB) Get(bucket, key string) (plain []byte, err error) {
 	return plain, err
 }
 
-// Save implements agent.Store. It does not give up when ctx ends: what is on
-// its way to the disk cannot be called back.
-func (db *DB) Save(_ context.Context, changes ...agent.Change) error {
+// Save implements agent.Store.
+func (db *DB) Save(ctx context.Context, changes ...agent.Change) error {
 	sealed := make([]agent.Change, len(changes))
 	for i, c := range changes {
 		sealed[i] = c
@@ -287,10 +286,14 @@ func (db *DB) Save(_ context.Context, changes ...agent.Change) error {
 	case db.requests <- r:
 	case <-db.done:
 		return errors.New("the state is closed")
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the state's disk: %w", ctx.Err())
 	}
 	select {
 	case err := <-r.err:
 		return err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the state's disk: %w", ctx.Err())
 	case <-db.done:
 		select {
 		case err := <-r.err: // answered while the state was being closed

@@ -84,7 +84,7 @@ func loadForCheck(o checkOptions) (*config.Config, *built, config.Problems, *bui
 		return nil, nil, nil, nil, fail(exitUsage, "", "%w", err)
 	}
 	set = withConfig(set, c)
-	b := newBuilder(readClock, set, slog.New(slog.DiscardHandler))
+	b := newBuilder(newClock(), set, slog.New(slog.DiscardHandler))
 	b.strict = o.strict
 	problems = append(problems, judge(c, b)...)
 	// Sources are built even where the text is wrong elsewhere: all errors at once.

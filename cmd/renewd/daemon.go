@@ -50,9 +50,12 @@ type watching struct {
 	what []watched
 }
 
-// readClock is the seam of time for the whole process.
-func readClock() agent.Instant {
-	return agent.Instant{Wall: time.Now().Round(0), Boot: clock.Boot()}
+// newClock is the seam of time for the whole process.
+func newClock() agent.Clock {
+	boot := new(clock.Reader)
+	return func() agent.Instant {
+		return agent.Instant{Wall: time.Now().Round(0), Boot: boot.Boot()}
+	}
 }
 
 // settings are those that hold from the start of the agent to its end.
@@ -155,7 +158,7 @@ func (d *daemon) open(c *config.Config) error {
 		return stateFailure(err)
 	}
 	d.state = db
-	a, err := agent.New(agent.Options{Store: db, Clock: readClock, BootID: clock.BootID(), Log: d.log})
+	a, err := agent.New(agent.Options{Store: db, Clock: d.builder.clock, BootID: clock.BootID(), Log: d.log})
 	if err != nil {
 		_ = db.Close()
 		return stateFailure(err)

@@ -87,7 +87,7 @@ func prepare(set paths.Set, stderr io.Writer) (*daemon, *config.Config, *built, 
 	c, problems, err := config.Load(set.Config)
 	log, level := newLog(stderr, c.Log.Level, c.Log.Format)
 	set = withConfig(set, c)
-	d := &daemon{configPath: set.Config, paths: set, log: log, level: level, builder: newBuilder(readClock, set, log),
+	d := &daemon{configPath: set.Config, paths: set, log: log, level: level, builder: newBuilder(newClock(), set, log),
 		watches: map[string]*watching{}, changed: make(chan struct{}, 1)}
 	b, problems, err := d.build(c, problems, err)
 	if err != nil {
