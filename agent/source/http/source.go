@@ -42,8 +42,10 @@ func (s *Source) Prepare(ctx context.Context, kind agent.Step, session agent.Ses
 	a := &agent.Attempt{Spends: kind == agent.StepRefresh && s.set.rotates && sc.usesSpends}
 	a.Credential = agent.Credential{Origin: s.set.client.Host(req.URL).Origin, Principal: s.principal(), Digest: [32]byte(sc.digest.Sum(nil))}
 	a.Send = func(ctx context.Context) (*agent.Grant, error) {
-		sc.ctx = ctx
-		g, err := s.send(ctx, st, kind, sc)
+		if sc.timed || sc.signed {
+			req = nil // it holds something of the moment, and may have waited for its turn
+		}
+		g, err := s.send(ctx, st, sc, req)
 		return g, spent(err, a.Spends)
 	}
 	return a, nil
@@ -94,17 +96,19 @@ func (s *Source) build(st *step, sc *scope) (*wire.Request, error) {
 	return req, nil
 }
 
-// send performs the step. A request that holds something of the moment is made
-// anew, since it may have waited for its turn.
-func (s *Source) send(ctx context.Context, st *step, kind agent.Step, sc *scope) (*agent.Grant, error) {
+// send performs the step with req, made in sc, or with a new request where that
+// is nil.
+func (s *Source) send(ctx context.Context, st *step, sc *scope, req *wire.Request) (*agent.Grant, error) {
 	var last *wire.Answer
 	for try := 0; ; try++ {
-		sc = sc.again()
-		sc.ctx = ctx
-		sc.now = s.nowFor(st, sc, last)
-		req, err := s.build(st, sc)
-		if err != nil {
-			return nil, err
+		if req == nil {
+			sc = sc.again()
+			sc.ctx = ctx
+			sc.now = s.nowFor(st, sc, last)
+			var err error
+			if req, err = s.build(st, sc); err != nil {
+				return nil, err
+			}
 		}
 		a, err := s.set.client.Do(ctx, req)
 		if err != nil {
@@ -119,7 +123,7 @@ func (s *Source) send(ctx context.Context, st *step, kind agent.Step, sc *scope)
 		case !sc.signed || !a.HasSkew || try > 0:
 			return nil, s.clockError(st, a, sc)
 		}
-		last = a
+		last, req = a, nil
 	}
 }
 

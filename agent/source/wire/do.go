@@ -132,11 +132,16 @@ func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer, clock age
 	if headerSize(resp.Header) > MaxHeader {
 		return errHeader
 	}
-	a.Body, err = io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
-	if err != nil {
+	if resp.ContentLength > MaxBody {
+		return errBody
+	}
+	// As much room as the body needs, and bytes.MinRead to see its end.
+	var whole bytes.Buffer
+	whole.Grow(int(max(resp.ContentLength, 0)) + bytes.MinRead)
+	if _, err := whole.ReadFrom(io.LimitReader(resp.Body, MaxBody+1)); err != nil {
 		return err
 	}
-	if len(a.Body) > MaxBody {
+	if a.Body = whole.Bytes(); len(a.Body) > MaxBody {
 		return errBody
 	}
 	return nil
