@@ -22,6 +22,12 @@ const (
 	longest = 500 * time.Millisecond // a burst that never ends is told all the same
 	slowly  = 35 * time.Second       // the poll: below 0.03 wake-ups a second
 	crowd   = 64                     // files of one directory that an event has looked at beside those it names
+
+	// A directory in which so many names changed within one burst is not watched
+	// for a while: telling of thousands of changes a second, nearly all our own
+	// sinks', would cost more than they do.
+	throng = 500
+	rest   = 10 * time.Second
 )
 
 // Watcher watches files. It is safe for concurrent use.
@@ -36,6 +42,7 @@ type Watcher struct {
 	closed bool
 	dirs   map[string]*dir
 	above  map[string]int // watched only to see missing directories come: users
+	polled time.Time      // when everything was last looked at
 }
 
 // dir is one directory and the files watched in it.
@@ -44,18 +51,15 @@ type dir struct {
 	files map[string][]*File // by base name
 	state signature          // of the directory that is watched; zero: none is
 	above string             // what is watched while the directory is missing
+	rests time.Time          // until then it is not watched
 }
 
 // File is one watched path.
 type File struct {
-	// C receives once or more after each change; changes while nobody receives
-	// become one.
-	C <-chan struct{}
-
-	c    chan struct{}
-	w    *Watcher
-	path string
-	seen signature
+	changed func()
+	w       *Watcher
+	path    string
+	seen    signature
 }
 
 // New starts a Watcher. Where the system has no watch left to give, it says so in
@@ -70,7 +74,8 @@ func New(log *slog.Logger) *Watcher {
 }
 
 func start(log *slog.Logger, fs *fsnotify.Watcher, poll time.Duration) *Watcher {
-	w := &Watcher{log: log, fs: fs, poll: poll, done: make(chan struct{}), dirs: map[string]*dir{}, above: map[string]int{}}
+	w := &Watcher{log: log, fs: fs, poll: poll, done: make(chan struct{}), dirs: map[string]*dir{}, above: map[string]int{},
+		polled: time.Now()}
 	w.idle.Go(w.run)
 	return w
 }
@@ -87,11 +92,12 @@ func (w *Watcher) Close() {
 }
 
 // Add watches path, which need not exist. What changes after Add returned is
-// told.
-func (w *Watcher) Add(path string) *File {
+// told by a call of changed, once or more after each change, all calls of one
+// Watcher one after another. It must return soon; one call may still come while
+// or just after Stop is called.
+func (w *Watcher) Add(path string, changed func()) *File {
 	path = filepath.Clean(path)
-	c := make(chan struct{}, 1)
-	f := &File{C: c, c: c, w: w, path: path}
+	f := &File{changed: changed, w: w, path: path}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.dirs[filepath.Dir(path)]
@@ -100,7 +106,7 @@ func (w *Watcher) Add(path string) *File {
 		w.dirs[d.path] = d
 	}
 	d.files[filepath.Base(path)] = append(d.files[filepath.Base(path)], f)
-	if d.state == (signature{}) {
+	if d.state == (signature{}) && d.rests.IsZero() {
 		w.detach(d) // from the directory above, if it waits there
 		w.attach(d)
 	}
@@ -133,13 +139,6 @@ func (f *File) Stop() {
 	}
 }
 
-func (f *File) tell() {
-	select {
-	case f.c <- struct{}{}:
-	default:
-	}
-}
-
 // run is the one goroutine: it gathers events until they pause and then compares
 // what they touched.
 func (w *Watcher) run() {
@@ -164,17 +163,37 @@ func (w *Watcher) run() {
 			touch(touched, ev.Name)
 			next.Reset(max(0, min(quiet, longest-time.Since(first))))
 		case <-errs: // mostly a queue that ran over: events are lost
-			w.compareAll()
+			tell(w.compareAll())
 		case <-next.C:
 			if len(touched) > 0 {
-				w.compare(touched)
+				tell(w.compare(touched))
 				clear(touched)
 			} else {
-				w.compareAll()
+				tell(w.compareAll())
 			}
-			next.Reset(w.poll)
+			next.Reset(w.untilPoll())
 		}
 	}
+}
+
+func tell(files []*File) {
+	for _, f := range files {
+		f.changed()
+	}
+}
+
+// untilPoll is the time to the next look at everything: sooner where a
+// directory's rest ends.
+func (w *Watcher) untilPoll() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := w.polled.Add(w.poll)
+	for _, d := range w.dirs {
+		if !d.rests.IsZero() && d.rests.Before(at) {
+			at = d.rests
+		}
+	}
+	return max(0, time.Until(at))
 }
 
 // touch books an event under its directory and, since it may be about that
@@ -188,34 +207,55 @@ func touch(touched map[string]map[string]bool, path string) {
 	}
 }
 
-// compare tells the files that an event named, and those of the touched
+// compare gives the files that an event named, and those of the touched
 // directories that look different: a symlink's target changes under another name.
-func (w *Watcher) compare(touched map[string]map[string]bool) {
+func (w *Watcher) compare(touched map[string]map[string]bool) (changed []*File) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, d := range w.dirs {
 		names := touched[d.path]
-		if names == nil && (d.above == "" || touched[d.above] == nil) {
-			continue
+		switch {
+		case !d.rests.IsZero():
+			changed = w.awake(d, changed)
+		case len(names) > throng:
+			w.detach(d)
+			d.rests = time.Now().Add(rest)
+		case names != nil || d.above != "" && touched[d.above] != nil:
+			changed = w.check(d, names, len(d.files) <= crowd, changed)
 		}
-		w.check(d, names, len(d.files) <= crowd)
 	}
+	return changed
 }
 
-func (w *Watcher) compareAll() {
+func (w *Watcher) compareAll() (changed []*File) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.polled = time.Now()
 	for _, d := range w.dirs {
-		w.check(d, nil, true)
+		if d.rests.IsZero() {
+			changed = w.check(d, nil, true, changed)
+		} else {
+			changed = w.awake(d, changed)
+		}
 	}
+	return changed
 }
 
-// check looks at one directory again and tells its files that changed. An event
+// awake watches a directory again whose rest has ended. w.mu is held.
+func (w *Watcher) awake(d *dir, changed []*File) []*File {
+	if time.Now().Before(d.rests) {
+		return changed
+	}
+	d.rests = time.Time{}
+	return w.check(d, nil, true, changed)
+}
+
+// check looks at one directory again and adds its files that changed. An event
 // that names the directory itself may be its move, which ends the watch. Where all
 // is false only the named files and symlinks are looked at: a thousand tokens'
 // files in one directory have an event every few milliseconds. w.mu is held over
 // no more than stat(2) and inotify_add_watch(2).
-func (w *Watcher) check(d *dir, named map[string]bool, all bool) {
+func (w *Watcher) check(d *dir, named map[string]bool, all bool, changed []*File) []*File {
 	if now := lookDir(d.path); now != d.state || now == (signature{}) || named[""] {
 		w.detach(d)
 		w.attach(d)
@@ -229,10 +269,11 @@ func (w *Watcher) check(d *dir, named map[string]bool, all bool) {
 			now := look(f.path)
 			if now != f.seen || named[name] {
 				f.seen = now
-				f.tell()
+				changed = append(changed, f)
 			}
 		}
 	}
+	return changed
 }
 
 // attach watches d or, while it is missing, the nearest directory above it that

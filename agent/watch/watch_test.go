@@ -25,7 +25,23 @@ func watcher(t *testing.T) *Watcher {
 	return w
 }
 
-func told(t *testing.T, f *File, what string) {
+// listener is a File whose changes wait in C.
+type listener struct {
+	*File
+	C chan struct{}
+}
+
+func listen(w *Watcher, path string) *listener {
+	c := make(chan struct{}, 1)
+	return &listener{w.Add(path, func() {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}), c}
+}
+
+func told(t *testing.T, f *listener, what string) {
 	t.Helper()
 	select {
 	case <-f.C:
@@ -42,7 +58,7 @@ func told(t *testing.T, f *File, what string) {
 	}
 }
 
-func silent(t *testing.T, f *File, what string) {
+func silent(t *testing.T, f *listener, what string) {
 	t.Helper()
 	select {
 	case <-f.C:
@@ -65,7 +81,7 @@ func TestEveryWayToChangeAFileIsTold(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "secret")
 	w := watcher(t)
-	f := w.Add(path)
+	f := listen(w, path)
 	must(t, write(path, "one"))
 	told(t, f, "created")
 	must(t, write(path, "two"))
@@ -92,7 +108,7 @@ func TestASwapOfKubernetesDataIsTold(t *testing.T) {
 		os.Mkdir(filepath.Join(dir, "..2"), 0o755), write(filepath.Join(dir, "..2", "token"), "same"),
 		os.Symlink("..1", filepath.Join(dir, "..data")),
 		os.Symlink("..data/token", filepath.Join(dir, "token")))
-	f := watcher(t).Add(filepath.Join(dir, "token"))
+	f := listen(watcher(t), filepath.Join(dir, "token"))
 	must(t, os.Symlink("..2", filepath.Join(dir, "..data_tmp")),
 		os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 	told(t, f, "swapped")
@@ -105,7 +121,7 @@ func TestADirectoryThatGoesAndComesIsWatchedAgain(t *testing.T) {
 	path := filepath.Join(dir, "x")
 	must(t, os.MkdirAll(dir, 0o755), write(path, "1"))
 	w := watcher(t)
-	f := w.Add(path)
+	f := listen(w, path)
 	for i := range 3 {
 		must(t, os.RemoveAll(filepath.Join(top, "a")))
 		told(t, f, "directory removed")
@@ -126,7 +142,7 @@ func TestAFileInADirectoryYetToComeIsTold(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
 	dir := filepath.Join(top, "a", "b", "c")
-	f := watcher(t).Add(filepath.Join(dir, "x"))
+	f := listen(watcher(t), filepath.Join(dir, "x"))
 	must(t, os.MkdirAll(dir, 0o755), write(filepath.Join(dir, "x"), "1"))
 	told(t, f, "file in a new directory")
 }
@@ -135,9 +151,9 @@ func TestManyFilesOfADirectoryShareOneWatch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := watcher(t)
-	files := make([]*File, 2000)
+	files := make([]*listener, 2000)
 	for i := range files {
-		files[i] = w.Add(filepath.Join(dir, fmt.Sprint(i)))
+		files[i] = listen(w, filepath.Join(dir, fmt.Sprint(i)))
 	}
 	if list := w.fs.WatchList(); len(list) != 1 {
 		t.Fatalf("%d watches", len(list))
@@ -157,9 +173,9 @@ func TestTwoWatchersOfOnePathAreBothTold(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x")
 	w := watcher(t)
-	a, b := w.Add(path), w.Add(path)
+	a, b := listen(w, path), listen(w, path)
 	a.Stop()
-	c := w.Add(path)
+	c := listen(w, path)
 	must(t, write(path, "1"))
 	told(t, b, "the second")
 	told(t, c, "the third")
@@ -169,7 +185,7 @@ func TestTwoWatchersOfOnePathAreBothTold(t *testing.T) {
 func TestABurstIsOneChange(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x")
-	f := watcher(t).Add(path)
+	f := listen(watcher(t), path)
 	n := 0
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -201,7 +217,7 @@ func TestThePollFindsWhatNoEventTells(t *testing.T) {
 	path := filepath.Join(top, "x")
 	blind := start(slog.New(slog.DiscardHandler), nil, 20*time.Millisecond)
 	t.Cleanup(blind.Close)
-	f := blind.Add(path)
+	f := listen(blind, path)
 	must(t, write(path, "1"))
 	told(t, f, "without any watch")
 
@@ -214,7 +230,7 @@ func TestThePollFindsWhatNoEventTells(t *testing.T) {
 	must(t, err)
 	w := start(slog.New(slog.DiscardHandler), fs, 20*time.Millisecond)
 	t.Cleanup(w.Close)
-	f = w.Add(filepath.Join(top, "current", "d", "x"))
+	f = listen(w, filepath.Join(top, "current", "d", "x"))
 	must(t, os.Symlink("v2", filepath.Join(top, "next")), os.Rename(filepath.Join(top, "next"), filepath.Join(top, "current")))
 	told(t, f, "a link above was exchanged")
 }
@@ -228,7 +244,7 @@ func TestAddAndStopWhileThingsChange(t *testing.T) {
 		all.Go(func() {
 			for i := range 50 {
 				path := filepath.Join(dir, fmt.Sprint(g%3), fmt.Sprint(i%5))
-				f := w.Add(path)
+				f := listen(w, path)
 				_ = os.MkdirAll(filepath.Dir(path), 0o755)
 				_ = write(path, "x")
 				if i%10 == 0 {
@@ -244,4 +260,33 @@ func TestAddAndStopWhileThingsChange(t *testing.T) {
 	if len(w.dirs) != 0 || len(w.above) != 0 || len(w.fs.WatchList()) != 0 {
 		t.Fatalf("left: %d directories, above %v, watches %v", len(w.dirs), w.above, w.fs.WatchList())
 	}
+}
+
+// Where thousands of names change a second the directory is left alone for a
+// while; what changed meanwhile is told when it is looked at again.
+func TestAThrongedDirectoryRests(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "mine")
+	w := watcher(t)
+	f := listen(w, path)
+	resting := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return !w.dirs[dir].rests.IsZero()
+	}
+	for n := 0; !resting(); n++ {
+		must(t, write(filepath.Join(dir, fmt.Sprint(n%(4*throng))), "x"), os.Remove(filepath.Join(dir, fmt.Sprint(n%(4*throng)))))
+	}
+	if list := w.fs.WatchList(); len(list) != 0 {
+		t.Errorf("a resting directory is watched: %v", list)
+	}
+	must(t, write(path, "changed"))
+	select {
+	case <-f.C:
+	case <-time.After(rest + patience):
+		t.Fatal("what changed while the directory rested was not told")
+	}
+	must(t, write(path, "again"))
+	told(t, f, "after the rest")
 }

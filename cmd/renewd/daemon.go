@@ -45,7 +45,6 @@ type daemon struct {
 // watching is one watched path and what its changes mean.
 type watching struct {
 	file *watch.File
-	stop chan struct{}
 	mu   sync.Mutex
 	what []watched
 }
@@ -261,7 +260,6 @@ func (d *daemon) watch(c *config.Config, b *built) {
 	for path, w := range d.watches {
 		if _, ok := wanted[path]; !ok {
 			w.file.Stop()
-			close(w.stop)
 			delete(d.watches, path)
 		}
 	}
@@ -272,42 +270,35 @@ func (d *daemon) watch(c *config.Config, b *built) {
 			w.mu.Unlock()
 			continue
 		}
-		w := &watching{file: d.watcher.Add(path), stop: make(chan struct{}), what: what}
+		w := &watching{what: what}
+		w.file = d.watcher.Add(path, func() { d.follow(w) })
 		d.watches[path] = w
-		go d.follow(w)
 	}
 }
 
-// follow hands the changes of one file to whom they concern.
+// follow hands the change of one file to whom it concerns.
 func (d *daemon) follow(w *watching) {
-	for {
+	w.mu.Lock()
+	what := w.what
+	w.mu.Unlock()
+	if len(what) == 0 {
 		select {
-		case <-w.stop:
-			return
-		case <-w.file.C:
+		case d.changed <- struct{}{}:
+		default:
 		}
-		w.mu.Lock()
-		what := w.what
-		w.mu.Unlock()
-		if len(what) == 0 {
-			select {
-			case d.changed <- struct{}{}:
-			default:
-			}
+	}
+	for _, x := range what {
+		t, ok := d.agent.Token(x.token)
+		if !ok {
+			continue
 		}
-		for _, x := range what {
-			t, ok := d.agent.Token(x.token)
-			if !ok {
-				continue
-			}
-			switch x.kind {
-			case watchSecret:
-				t.SecretChanged()
-			case watchSource:
-				t.SourceChanged()
-			case watchSink:
-				t.Drifted()
-			}
+		switch x.kind {
+		case watchSecret:
+			t.SecretChanged()
+		case watchSource:
+			t.SourceChanged()
+		case watchSink:
+			t.Drifted()
 		}
 	}
 }
