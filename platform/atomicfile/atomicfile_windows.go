@@ -27,7 +27,7 @@ const patience = 10 * time.Second
 type opened struct{}
 
 // PutStamped is Put; a Stamp cannot be told here.
-func (w *Writer) PutStamped(path string, data []byte, a Access) (Outcome, Stamp, error) {
+func (w *Writer) PutStamped(path string, data []byte, a Access, _ Stamp) (Outcome, Stamp, error) {
 	out, err := w.Put(path, data, a)
 	return out, Stamp{}, err
 }

@@ -17,13 +17,14 @@ import (
 // whole; only where the directory's fsync failed are readers shown the new one,
 // and a later Put makes up for it.
 func (w *Writer) Put(path string, data []byte, a Access) (Outcome, error) {
-	out, _, err := w.PutStamped(path, data, a)
+	out, _, err := w.PutStamped(path, data, a, Stamp{})
 	return out, err
 }
 
-// PutStamped is Put that also tells the Stamp of a file that it wrote.
-func (w *Writer) PutStamped(path string, data []byte, a Access) (out Outcome, stamp Stamp, err error) {
-	out, err = w.put(path, data, a, &stamp)
+// PutStamped is Put that also tells the Stamp of a file that it wrote. Handed back
+// with other data, the Stamp spares reading what it would replace.
+func (w *Writer) PutStamped(path string, data []byte, a Access, was Stamp) (out Outcome, stamp Stamp, err error) {
+	out, err = w.put(path, data, a, was, &stamp)
 	return out, stamp, err
 }
 
@@ -41,7 +42,7 @@ func stampOf(st *unix.Stat_t) Stamp {
 	return Stamp{uint64(st.Dev), st.Ino, st.Size, sec, nsec}
 }
 
-func (w *Writer) put(path string, data []byte, a Access, stamp *Stamp) (Outcome, error) {
+func (w *Writer) put(path string, data []byte, a Access, was Stamp, stamp *Stamp) (Outcome, error) {
 	who, err := a.resolve(path)
 	if err != nil {
 		return Unchanged, err
@@ -55,6 +56,10 @@ func (w *Writer) put(path string, data []byte, a Access, stamp *Stamp) (Outcome,
 	defer func() { <-d.slots }()
 
 	name := filepath.Base(path)
+	var st unix.Stat_t
+	if was != (Stamp{}) && unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && stampOf(&st) == was {
+		return Replaced, d.replace(name, data, a, who, stamp)
+	}
 	out, err := d.compare(name, data, who)
 	if err != nil {
 		return Unchanged, err
@@ -105,13 +110,13 @@ func (w *Writer) Probe(path string, a Access) error {
 	if _, err := d.compare(name, nil, who); err != nil {
 		return err
 	}
-	f, temp, err := d.create()
+	f, st, err := d.create()
 	if err != nil {
 		return d.fail("create a file beside", name, err, a)
 	}
 	defer f.Close()
-	defer unix.Unlinkat(d.fd(), temp, 0)
-	return d.fail("set the owner and mode of", name, d.own(f, who), a)
+	defer unix.Unlinkat(d.fd(), f.Name(), 0)
+	return d.fail("set the owner and mode of", name, d.own(f, st, who), a)
 }
 
 // Remove deletes path if ours says so of its content, and reports whether it
@@ -226,16 +231,20 @@ func (d *dir) repair(name string, who owner) error {
 	if err := plain(&st); err != nil {
 		return err
 	}
-	if err := d.own(f, who); err != nil {
+	if err := d.own(f, &st, who); err != nil {
 		return err
 	}
 	return f.Sync()
 }
 
-// own sets owner, then mode: chown(2) may clear mode bits.
-func (d *dir) own(f *os.File, who owner) error {
+// own sets owner, then mode: chown(2) may clear mode bits. A file that has both
+// already, as st says, is left alone.
+func (d *dir) own(f *os.File, st *unix.Stat_t, who owner) error {
 	if err := d.w.at("chown"); err != nil {
 		return err
+	}
+	if who.matches(st) {
+		return d.w.at("chmod")
 	}
 	if who.uid >= 0 || who.gid >= 0 {
 		if err := unix.Fchown(int(f.Fd()), who.uid, who.gid); err != nil {
@@ -250,12 +259,13 @@ func (d *dir) own(f *os.File, who owner) error {
 
 // replace writes a new file and renames it over name.
 func (d *dir) replace(name string, data []byte, a Access, who owner, stamp *Stamp) error {
-	f, temp, err := d.create()
+	f, st, err := d.create()
 	if err != nil {
 		return d.fail("create a file beside", name, err, a)
 	}
+	temp := f.Name()
 	defer f.Close() // holds the lock that keeps sweepers away until the rename
-	if err = d.fill(f, data, who); err == nil {
+	if err = d.fill(f, st, data, who); err == nil {
 		if err = d.w.at("rename"); err == nil {
 			err = unix.Renameat(d.fd(), temp, d.fd(), name)
 		}
@@ -264,17 +274,16 @@ func (d *dir) replace(name string, data []byte, a Access, who owner, stamp *Stam
 		_ = unix.Unlinkat(d.fd(), temp, 0)
 		return d.fail("write", name, err, a)
 	}
-	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) == nil { // of our file, whoever has replaced it meanwhile
-		*stamp = stampOf(&st)
+	if unix.Fstat(int(f.Fd()), st) == nil { // of our file, whoever has replaced it meanwhile
+		*stamp = stampOf(st)
 	}
 	d.group.changed.Add(1)
 	return d.fail("fsync directory of", name, d.fsync(), a)
 }
 
 // fill gives the new file its access before its content.
-func (d *dir) fill(f *os.File, data []byte, who owner) error {
-	if err := d.own(f, who); err != nil {
+func (d *dir) fill(f *os.File, st *unix.Stat_t, data []byte, who owner) error {
+	if err := d.own(f, st, who); err != nil {
 		return err
 	}
 	if err := d.w.at("write"); err != nil {
@@ -291,10 +300,11 @@ func (d *dir) fill(f *os.File, data []byte, who owner) error {
 
 // create makes a new temporary file, locked so that no sweeper takes it for one
 // that a crash left.
-func (d *dir) create() (*os.File, string, error) {
+func (d *dir) create() (*os.File, *unix.Stat_t, error) {
 	if err := d.w.at("create"); err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
+	st := new(unix.Stat_t)
 	for {
 		temp := tempPrefix + rand.Text() + tempSuffix
 		fd, err := openat(d.fd(), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -302,13 +312,12 @@ func (d *dir) create() (*os.File, string, error) {
 			continue
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
 		f := os.NewFile(uintptr(fd), temp)
-		var st unix.Stat_t
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		if err != unix.EWOULDBLOCK && unix.Fstat(fd, &st) == nil && st.Nlink == 1 {
-			return f, temp, nil // a filesystem without locks is used without
+		if err != unix.EWOULDBLOCK && unix.Fstat(fd, st) == nil && st.Nlink == 1 {
+			return f, st, nil // a filesystem without locks is used without
 		}
 		_ = f.Close() // a sweeper was between our open and our lock; it removes the file
 	}

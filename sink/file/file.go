@@ -128,12 +128,12 @@ func (s *Sink) Deliver(ctx context.Context, p *agent.Publication) error {
 
 // put writes the file, and the tokens directory first where that is missing.
 func (s *Sink) put(data []byte) (err error) {
-	_, s.stamp, err = s.o.Writer.PutStamped(s.o.Path, data, s.o.Access)
+	_, s.stamp, err = s.o.Writer.PutStamped(s.o.Path, data, s.o.Access, s.stamp)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = s.makeTokensDir(); err != nil {
 			return err
 		}
-		_, s.stamp, err = s.o.Writer.PutStamped(s.o.Path, data, s.o.Access)
+		_, s.stamp, err = s.o.Writer.PutStamped(s.o.Path, data, s.o.Access, s.stamp)
 	}
 	return hinted(err)
 }
