@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	longestSleep = 30 * time.Second     // a sleep that a suspended machine may prolong
-	stepNoticed  = 5 * time.Second      // a wall clock that moved more than this has stepped
-	resumeGap    = 10 * time.Second     // a sleep that took so much longer was a suspend
-	tick         = 8 * time.Millisecond // the loop wakes at most so often by itself: what falls due close together is done together
+	longestSleep = 30 * time.Second      // a sleep that a suspended machine may prolong
+	stepNoticed  = 5 * time.Second       // a wall clock that moved more than this has stepped
+	resumeGap    = 10 * time.Second      // a sleep that took so much longer was a suspend
+	tick         = 20 * time.Millisecond // the loop wakes at most so often by itself: what falls due close together is done together
 )
 
 // Options configure an Agent. Store, Clock and Log are required.

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"runtime"
 	"slices"
@@ -218,11 +217,11 @@ func (a *Agent) remove(k *keeper) {
 	k.mu.Lock()
 	k.removed = true
 	k.retire(k.sinks)
-	tomb := stored{Generation: k.rec.generation, Revision: k.rec.revision, Saved: a.now().Wall}
+	tomb := record{generation: k.rec.generation, revision: k.rec.revision}
 	k.wake()
 	k.mu.Unlock()
 	a.limits.forget(k)
-	if value, err := json.Marshal(tomb); err == nil {
+	if value, err := tomb.encode(a.now(), a.bootID); err == nil {
 		if err := a.save(a.lasting, longestPatience, Change{BucketTokens, k.name, value}); err != nil {
 			a.stateFailed(err)
 		}

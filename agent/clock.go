@@ -32,6 +32,14 @@ func (i Instant) mark(boot time.Duration, bootID string) Mark {
 	return Mark{Wall: i.At(boot), Boot: boot, BootID: bootID}
 }
 
+// at is the Mark of another reading of m's boot clock.
+func (m Mark) at(boot time.Duration) Mark {
+	if boot == 0 {
+		return Mark{}
+	}
+	return Mark{Wall: m.Wall.Add(boot - m.Boot), Boot: boot, BootID: m.BootID}
+}
+
 // boot restores a saved reading: exact within one boot, by the wall clock after
 // a reboot. It returns 0 for the zero Mark.
 func (m Mark) boot(now Instant, bootID string) time.Duration {

@@ -45,8 +45,8 @@ const (
 )
 
 func (a *Agent) logRenewed(name string, step Step, r *record, now Instant) {
-	a.log.Info(MsgRenewed, KeyToken, name, KeyStep, step, KeyGeneration, r.generation,
-		KeyExpires, now.At(r.expiry).UTC().Round(time.Millisecond))
+	a.log.LogAttrs(a.lasting, slog.LevelInfo, MsgRenewed, slog.String(KeyToken, name), slog.String(KeyStep, string(step)),
+		slog.Uint64(KeyGeneration, r.generation), slog.Time(KeyExpires, now.At(r.expiry).UTC().Round(time.Millisecond)))
 }
 
 // logProblem says a failure once per transition; the lane counts the rest.

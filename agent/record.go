@@ -35,24 +35,20 @@ type record struct {
 
 func (r *record) has() bool { return !r.token.IsZero() }
 
-// stored is record as it is written; every clock as a Mark.
+// stored is record as it is written. Its clocks are readings of the boot clock,
+// which Saved lets another boot understand.
 type stored struct {
-	Saved        time.Time         `json:"saved"`
+	Saved        Mark              `json:"at"`
 	Fingerprint  string            `json:"fingerprint"`
 	Generation   uint64            `json:"generation"`
 	Revision     uint64            `json:"revision"`
 	Token        string            `json:"token,omitempty"`
 	Type         string            `json:"type,omitempty"`
 	Extra        map[string]string `json:"extra,omitempty"`
-	Issued       Mark              `json:"issued,omitzero"`
-	Expiry       Mark              `json:"expiry,omitzero"`
+	Clocks       storedClocks      `json:"clocks"`
 	Life         time.Duration     `json:"life,omitempty"`
 	Jitter       time.Duration     `json:"jitter,omitempty"`
 	RefreshToken []byte            `json:"refresh_token,omitempty"` // bytes: nothing says that it is UTF-8
-	LoginSent    Mark              `json:"login_sent,omitzero"`
-	SessionEnd   Mark              `json:"session_end,omitzero"`
-	RefreshEnd   Mark              `json:"refresh_end,omitzero"`
-	IdleEnd      Mark              `json:"idle_end,omitzero"`
 	Refreshes    int               `json:"refreshes,omitempty"`
 	Spending     bool              `json:"spending,omitempty"`
 	Note         string            `json:"note,omitempty"`
@@ -60,15 +56,22 @@ type stored struct {
 	LoggedOut    bool              `json:"logged_out,omitempty"`
 }
 
+type storedClocks struct {
+	Issued     time.Duration `json:"issued,omitempty"`
+	Expiry     time.Duration `json:"expiry,omitempty"`
+	LoginSent  time.Duration `json:"login_sent,omitempty"`
+	SessionEnd time.Duration `json:"session_end,omitempty"`
+	RefreshEnd time.Duration `json:"refresh_end,omitempty"`
+	IdleEnd    time.Duration `json:"idle_end,omitempty"`
+}
+
 // encode gives the bytes that the store seals.
 func (r *record) encode(now Instant, bootID string) ([]byte, error) {
-	m := func(t time.Duration) Mark { return now.mark(t, bootID) }
 	return json.Marshal(stored{
-		Saved: now.Wall, Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
+		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
 		Token: r.token.Reveal(), Type: r.typ, Extra: r.extra,
-		Issued: m(r.issued), Expiry: m(r.expiry), Life: r.life, Jitter: r.jitter,
-		RefreshToken: []byte(r.refreshToken.Reveal()), LoginSent: m(r.loginSent), SessionEnd: m(r.sessionEnd),
-		RefreshEnd: m(r.refreshEnd), IdleEnd: m(r.idleEnd), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
+		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd}, Life: r.life, Jitter: r.jitter,
+		RefreshToken: []byte(r.refreshToken.Reveal()), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
 	})
 }
 
@@ -80,15 +83,16 @@ func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect b
 	if err := json.Unmarshal(value, &s); err != nil {
 		return record{}, false, fmt.Errorf("decode record: %w", err)
 	}
-	at := func(m Mark) time.Duration { return m.boot(now, bootID) }
+	at := func(t time.Duration) time.Duration { return s.Saved.at(t).boot(now, bootID) }
+	c := &s.Clocks
 	r = record{
 		fingerprint: s.Fingerprint, generation: s.Generation, revision: s.Revision,
 		token: NewSecret(s.Token), typ: s.Type, extra: s.Extra,
-		issued: at(s.Issued), expiry: at(s.Expiry), life: s.Life, jitter: s.Jitter,
-		refreshToken: NewSecret(string(s.RefreshToken)), loginSent: at(s.LoginSent), sessionEnd: at(s.SessionEnd),
-		refreshEnd: at(s.RefreshEnd), idleEnd: at(s.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: s.Note, seed: s.Seed, loggedOut: s.LoggedOut,
+		issued: at(c.Issued), expiry: at(c.Expiry), life: s.Life, jitter: s.Jitter,
+		refreshToken: NewSecret(string(s.RefreshToken)), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
+		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: s.Note, seed: s.Seed, loggedOut: s.LoggedOut,
 	}
-	suspect = s.Expiry.BootID != bootID && now.Wall.Before(s.Saved)
+	suspect = s.Saved.BootID != bootID && now.Wall.Before(s.Saved.Wall)
 	return r, suspect, nil
 }
 

@@ -45,7 +45,7 @@ func Payload(token string) []byte {
 // neither.
 func DecodeSegment(part string) []byte {
 	part = strings.TrimRight(part, "=")
-	part = strings.NewReplacer("+", "-", "/", "_").Replace(part)
+	part = strings.ReplaceAll(strings.ReplaceAll(part, "+", "-"), "/", "_")
 	b, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil {
 		return nil
