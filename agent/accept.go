@@ -51,7 +51,9 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		k.a.stateFailed(err)
 	}
 	if !overlapNone {
+		k.carries = true
 		k.publish(now)
+		k.carries = false
 	}
 	k.mu.Unlock()
 	k.a.logRenewed(k.name, step, next, k.a.now())

@@ -27,7 +27,11 @@ func (k *keeper) publish(now Instant) {
 	k.lapsed = false
 	for _, d := range k.sinks {
 		d.owed, d.withdraw, d.retry = true, false, 0
-		if !d.busy {
+		switch {
+		case d.busy:
+		case k.carries && k.carried == nil:
+			d.busy, k.carried = true, d
+		default:
 			k.deliver(d)
 		}
 	}
@@ -63,9 +67,13 @@ func (k *keeper) deliver(d *delivery) {
 	k.a.work.Add(1)
 	go func() {
 		defer k.a.work.Done()
-		for k.deliverOnce(k.a.lasting, d) {
-		}
+		k.deliverAll(d)
 	}()
+}
+
+func (k *keeper) deliverAll(d *delivery) {
+	for k.deliverOnce(k.a.lasting, d) {
+	}
 }
 
 // deliverOnce does what one sink is owed now and reports whether there is more.

@@ -31,9 +31,11 @@ type keeper struct {
 	sinks    []*delivery
 	changed  chan struct{} // closed at the next change; nil while nobody waits
 	renewing bool
-	leaving  int    // logouts under way: nothing new is sent
-	epoch    uint32 // +1 at whatever may make the next try come out otherwise
-	freed    bool   // the account was let go since the last try to log in
+	carries  bool      // what is published now is delivered by the renewal's own goroutine,
+	carried  *delivery // once it is done, to one sink; the others get one each
+	leaving  int       // logouts under way: nothing new is sent
+	epoch    uint32    // +1 at whatever may make the next try come out otherwise
+	freed    bool      // the account was let go since the last try to log in
 	queued   queueState
 	removed  bool
 
@@ -159,9 +161,14 @@ func (k *keeper) start(work func(context.Context)) {
 		work(k.a.lasting)
 		k.mu.Lock()
 		k.renewing = false
+		d := k.carried
+		k.carried = nil
 		k.wake()
 		k.mu.Unlock()
 		k.a.again(k)
+		if d != nil {
+			k.deliverAll(d)
+		}
 	}()
 }
 

@@ -33,11 +33,13 @@ type opened struct {
 	f     *os.File
 	st    unix.Stat_t
 	users atomic.Int32
+	seen  atomic.Int64 // when path last led here, Unix ns
 }
 
-// keptOpen is how long the verification of the directories above is believed.
-// The directory itself is looked at each time.
-const keptOpen = time.Second
+const (
+	keptOpen = time.Second           // how long the verification of the directories above is believed
+	keptSeen = 10 * time.Millisecond // how long that of the directory itself is: a burst of writes
+)
 
 func (o *opened) close() {
 	if o.users.Add(-1) == 0 {
@@ -47,8 +49,16 @@ func (o *opened) close() {
 
 // still says that path leads to the directory that was verified, as it was then.
 func (o *opened) still(path string) bool {
+	now := time.Now().UnixNano()
+	if d := now - o.seen.Load(); d >= 0 && d < int64(keptSeen) {
+		return true
+	}
 	var st unix.Stat_t
-	return unix.Stat(path, &st) == nil && st.Dev == o.st.Dev && st.Ino == o.st.Ino && st.Mode == o.st.Mode && st.Uid == o.st.Uid
+	if unix.Stat(path, &st) != nil || st.Dev != o.st.Dev || st.Ino != o.st.Ino || st.Mode != o.st.Mode || st.Uid != o.st.Uid {
+		return false
+	}
+	o.seen.Store(now)
+	return true
 }
 
 // fsync makes every change of the directory so far durable.

@@ -69,7 +69,8 @@ func (sc *scope) readSecret(key any, h secret.Handle) (any, error) {
 		}
 		sc.secrets[key] = s
 	}
-	fmt.Fprintf(sc.digest, "%d:%s", len(s.Reveal()), s.Reveal())
+	sc.digest.Write(append(strconv.AppendInt(make([]byte, 0, 8), int64(len(s.Reveal())), 10), ':'))
+	sc.digest.Write([]byte(s.Reveal()))
 	return s.Reveal(), nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	nethttp "net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,13 +44,30 @@ type answer struct {
 func (a *answer) json() (any, bool) {
 	if !a.decoded {
 		a.decoded = true
-		d := json.NewDecoder(bytes.NewReader(a.Body))
-		d.UseNumber()
-		if d.Decode(&a.doc) == nil && len(bytes.TrimSpace(a.Body[d.InputOffset():])) == 0 {
-			a.isJSON = true
+		if hasLongNumber(a.Body) {
+			d := json.NewDecoder(bytes.NewReader(a.Body))
+			d.UseNumber()
+			a.isJSON = d.Decode(&a.doc) == nil && len(bytes.TrimSpace(a.Body[d.InputOffset():])) == 0
+		} else {
+			a.isJSON = json.Unmarshal(a.Body, &a.doc) == nil
 		}
 	}
 	return a.doc, a.isJSON
+}
+
+// hasLongNumber reports whether body may hold a number that a float64 would
+// round: one of more than 15 digits. Where there is none the decoder that keeps
+// numbers as text, and a copy of the body with them, is not needed.
+func hasLongNumber(body []byte) bool {
+	run := 0
+	for _, c := range body {
+		if c < '0' || c > '9' {
+			run = 0
+		} else if run++; run > 15 {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *answer) at(p pointer) (any, bool) {
@@ -67,6 +85,8 @@ func scalar(v any) (string, bool) {
 		return v, true
 	case json.Number:
 		return v.String(), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
 	case bool:
 		if v {
 			return "true", true
