@@ -105,6 +105,9 @@ func prefix(l slog.Level) string {
 
 // isTerminal reports whether w is one.
 func isTerminal(w io.Writer) bool {
+	if q, ok := w.(interface{ Unwrap() io.Writer }); ok {
+		w = q.Unwrap()
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

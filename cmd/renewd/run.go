@@ -65,10 +65,13 @@ func runAgent(ctx context.Context, stderr io.Writer, configPath string, once boo
 	if s := reloadSignals(); len(s) > 0 && !once {
 		signal.Notify(hup, s...)
 	}
-	d, c, b, err := prepare(set, stderr)
+	out := newLogQueue(stderr)
+	defer out.Close()
+	d, c, b, err := prepare(set, out)
 	if err != nil {
 		return err
 	}
+	out.OnLost(func(lines int) { d.log.Warn("log lines were dropped: nobody read them", agent.KeyCount, lines) })
 	d.hup, d.began = hup, settingsOf(c)
 	if err := harden.NoCore(); err != nil {
 		d.log.Warn("core dumps cannot be switched off", agent.KeyError, err)

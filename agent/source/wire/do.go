@@ -52,11 +52,13 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	if r.Timeout > 0 && r.Timeout < timeout {
 		timeout = r.Timeout
 	}
-	if end, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, time.Until(end).Round(time.Millisecond))
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= timeout {
+		timeout = time.Until(end).Round(time.Millisecond) // ctx ends it; this is for the message
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	var asked, wrote atomic.Bool // a RoundTripper that tells neither may have sent
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn:          func(string) { asked.Store(true) },
