@@ -104,18 +104,19 @@ const parallel = 256
 // shared is what all writes into one directory have in common. It lives as long
 // as the Writer.
 type shared struct {
-	slots chan struct{}
-	files flusher
-	group syncGroup
-	sweep sync.Once
+	memory bool // there is no disk below: nothing is flushed
+	slots  chan struct{}
+	files  flusher
+	group  syncGroup
+	sweep  sync.Once
 }
 
-func (w *Writer) shared(id dirID) *shared {
+func (w *Writer) shared(id dirID, memory func() bool) *shared {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.dirs[id]
 	if s == nil {
-		s = &shared{slots: make(chan struct{}, parallel)}
+		s = &shared{slots: make(chan struct{}, parallel), memory: memory()}
 		s.group.changed.Store(1) // what an earlier process renamed may not be durable yet
 		w.dirs[id] = s
 	}

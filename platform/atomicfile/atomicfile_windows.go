@@ -121,7 +121,7 @@ func (w *Writer) openDir(path string) (*shared, error) {
 	if err := VerifyDir(path); err != nil {
 		return nil, err
 	}
-	s := w.shared(dirID(strings.ToLower(filepath.Clean(path))))
+	s := w.shared(dirID(strings.ToLower(filepath.Clean(path))), func() bool { return false })
 	s.sweep.Do(func() { sweepTemps(path) })
 	return s, nil
 }

@@ -64,7 +64,7 @@ func (o *opened) still(path string) bool {
 // fsync makes every change of the directory so far durable.
 func (d *dir) fsync() error {
 	return d.group.wait(func() error {
-		if err := d.w.at("fsync directory"); err != nil {
+		if err := d.w.at("fsync directory"); err != nil || d.memory {
 			return err
 		}
 		return d.f.Sync()
@@ -78,7 +78,7 @@ func (w *Writer) open(path string) (*dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := w.shared(dirID{uint64(o.st.Dev), o.st.Ino})
+	s := w.shared(dirID{uint64(o.st.Dev), o.st.Ino}, func() bool { return inMemory(int(o.f.Fd())) })
 	d := &dir{shared: s, opened: o, w: w, path: path}
 	s.sweep.Do(d.sweepTemps)
 	return d, nil

@@ -1,7 +1,6 @@
 package atomicfile
 
 import (
-	"os"
 	"sync"
 	"time"
 
@@ -31,13 +30,13 @@ type batch struct {
 	whole   bool // one syncfs covered all members
 }
 
-// flush returns when f's content and size are durable.
-func (g *flusher) flush(f *os.File) error {
+// flush returns when fd's content and size are durable.
+func (g *flusher) flush(fd int) error {
 	g.mu.Lock()
 	if b := g.next; b != nil {
 		b.members++
 		g.mu.Unlock()
-		return b.await(f)
+		return b.await(fd)
 	}
 	b := &batch{done: make(chan struct{}), members: 1}
 	g.next = b
@@ -49,30 +48,49 @@ func (g *flusher) flush(f *os.File) error {
 	g.next = nil // what is written from here on needs a later flush
 	n := b.members
 	g.mu.Unlock()
-	b.whole = n >= worthOne && unix.Syncfs(int(f.Fd())) == nil
+	b.whole = n >= worthOne && unix.Syncfs(fd) == nil
 	close(b.done)
-	return b.settle(f)
+	return b.settle(fd)
 }
 
-func (b *batch) await(f *os.File) error {
+func (b *batch) await(fd int) error {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case <-b.done:
-		return b.settle(f)
+		return b.settle(fd)
 	case <-late.C:
-		return f.Sync()
+		return fsync(fd)
 	}
 }
 
-// settle asks for the errors of f's own writeback, which syncfs does not report
+// settle asks for the errors of fd's own writeback, which syncfs does not report
 // before Linux 5.8; nothing is left to wait for.
-func (b *batch) settle(f *os.File) error {
+func (b *batch) settle(fd int) error {
 	if !b.whole {
-		return f.Sync()
+		return fsync(fd)
 	}
-	if unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE) != nil {
-		return f.Sync()
+	if unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE) != nil {
+		return fsync(fd)
 	}
 	return nil
+}
+
+// fsync makes a file durable.
+func fsync(fd int) error {
+	for {
+		if err := unix.Fsync(fd); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// inMemory reports whether fd is on a filesystem that has no disk below: nothing
+// there can be made durable.
+func inMemory(fd int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
+		return false
+	}
+	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC
 }

@@ -110,13 +110,13 @@ func (w *Writer) Probe(path string, a Access) error {
 	if _, err := d.compare(name, nil, who); err != nil {
 		return err
 	}
-	f, st, err := d.create()
+	t, err := d.create()
 	if err != nil {
 		return d.fail("create a file beside", name, err, a)
 	}
-	defer f.Close()
-	defer unix.Unlinkat(d.fd(), f.Name(), 0)
-	return d.fail("set the owner and mode of", name, d.own(f, st, who), a)
+	defer unix.Close(t.fd)
+	defer unix.Unlinkat(d.fd(), t.name, 0)
+	return d.fail("set the owner and mode of", name, d.own(t.fd, &t.st, who), a)
 }
 
 // Remove deletes path if ours says so of its content, and reports whether it
@@ -222,8 +222,7 @@ func (d *dir) repair(name string, who owner) error {
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
+	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
@@ -231,15 +230,15 @@ func (d *dir) repair(name string, who owner) error {
 	if err := plain(&st); err != nil {
 		return err
 	}
-	if err := d.own(f, &st, who); err != nil {
+	if err := d.own(fd, &st, who); err != nil {
 		return err
 	}
-	return f.Sync()
+	return fsync(fd)
 }
 
 // own sets owner, then mode: chown(2) may clear mode bits. A file that has both
 // already, as st says, is left alone.
-func (d *dir) own(f *os.File, st *unix.Stat_t, who owner) error {
+func (d *dir) own(fd int, st *unix.Stat_t, who owner) error {
 	if err := d.w.at("chown"); err != nil {
 		return err
 	}
@@ -247,79 +246,97 @@ func (d *dir) own(f *os.File, st *unix.Stat_t, who owner) error {
 		return d.w.at("chmod")
 	}
 	if who.uid >= 0 || who.gid >= 0 {
-		if err := unix.Fchown(int(f.Fd()), who.uid, who.gid); err != nil {
+		if err := unix.Fchown(fd, who.uid, who.gid); err != nil {
 			return &chownError{err}
 		}
 	}
 	if err := d.w.at("chmod"); err != nil {
 		return err
 	}
-	return unix.Fchmod(int(f.Fd()), uint32(who.mode))
+	return unix.Fchmod(fd, uint32(who.mode))
 }
 
 // replace writes a new file and renames it over name.
 func (d *dir) replace(name string, data []byte, a Access, who owner, stamp *Stamp) error {
-	f, st, err := d.create()
+	t, err := d.create()
 	if err != nil {
 		return d.fail("create a file beside", name, err, a)
 	}
-	temp := f.Name()
-	defer f.Close() // holds the lock that keeps sweepers away until the rename
-	if err = d.fill(f, st, data, who); err == nil {
+	defer unix.Close(t.fd) // holds the lock that keeps sweepers away until the rename
+	if err = d.fill(&t, data, who); err == nil {
 		if err = d.w.at("rename"); err == nil {
-			err = unix.Renameat(d.fd(), temp, d.fd(), name)
+			err = unix.Renameat(d.fd(), t.name, d.fd(), name)
 		}
 	}
 	if err != nil {
-		_ = unix.Unlinkat(d.fd(), temp, 0)
+		_ = unix.Unlinkat(d.fd(), t.name, 0)
 		return d.fail("write", name, err, a)
 	}
-	if unix.Fstat(int(f.Fd()), st) == nil { // of our file, whoever has replaced it meanwhile
-		*stamp = stampOf(st)
+	if unix.Fstat(t.fd, &t.st) == nil { // of our file, whoever has replaced it meanwhile
+		*stamp = stampOf(&t.st)
 	}
 	d.group.changed.Add(1)
 	return d.fail("fsync directory of", name, d.fsync(), a)
 }
 
 // fill gives the new file its access before its content.
-func (d *dir) fill(f *os.File, st *unix.Stat_t, data []byte, who owner) error {
-	if err := d.own(f, st, who); err != nil {
+func (d *dir) fill(t *temp, data []byte, who owner) error {
+	if err := d.own(t.fd, &t.st, who); err != nil {
 		return err
 	}
 	if err := d.w.at("write"); err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	if err := writeAll(t.fd, data); err != nil {
 		return err
 	}
-	if err := d.w.at("fsync"); err != nil {
+	if err := d.w.at("fsync"); err != nil || d.memory {
 		return err
 	}
-	return d.files.flush(f)
+	return d.files.flush(t.fd)
+}
+
+func writeAll(fd int, data []byte) error {
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+// temp is a new file before its rename.
+type temp struct {
+	fd   int
+	name string
+	st   unix.Stat_t
 }
 
 // create makes a new temporary file, locked so that no sweeper takes it for one
 // that a crash left.
-func (d *dir) create() (*os.File, *unix.Stat_t, error) {
+func (d *dir) create() (t temp, err error) {
 	if err := d.w.at("create"); err != nil {
-		return nil, nil, err
+		return t, err
 	}
-	st := new(unix.Stat_t)
 	for {
-		temp := tempPrefix + rand.Text() + tempSuffix
-		fd, err := openat(d.fd(), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		t.name = tempPrefix + rand.Text() + tempSuffix
+		t.fd, err = openat(d.fd(), t.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if errors.Is(err, unix.EEXIST) {
 			continue
 		}
 		if err != nil {
-			return nil, nil, err
+			return t, err
 		}
-		f := os.NewFile(uintptr(fd), temp)
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		if err != unix.EWOULDBLOCK && unix.Fstat(fd, st) == nil && st.Nlink == 1 {
-			return f, st, nil // a filesystem without locks is used without
+		err = unix.Flock(t.fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK && unix.Fstat(t.fd, &t.st) == nil && t.st.Nlink == 1 {
+			return t, nil // a filesystem without locks is used without
 		}
-		_ = f.Close() // a sweeper was between our open and our lock; it removes the file
+		_ = unix.Close(t.fd) // a sweeper was between our open and our lock; it removes the file
 	}
 }
 
