@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -35,20 +38,21 @@ type record struct {
 
 func (r *record) has() bool { return !r.token.IsZero() }
 
-// stored is record as it is written. Its clocks are readings of the boot clock,
-// which Saved lets another boot understand.
+// stored is record as it is written: as JSON, with the two long texts behind it as
+// they are. Its clocks are readings of the boot clock, which Saved lets another
+// boot understand.
 type stored struct {
 	Saved        Mark              `json:"at"`
 	Fingerprint  string            `json:"fingerprint"`
 	Generation   uint64            `json:"generation"`
 	Revision     uint64            `json:"revision"`
-	Token        string            `json:"token,omitempty"`
+	Token        int               `json:"token_length,omitempty"`
 	Type         string            `json:"type,omitempty"`
 	Extra        map[string]string `json:"extra,omitempty"`
 	Clocks       storedClocks      `json:"clocks"`
 	Life         time.Duration     `json:"life,omitempty"`
 	Jitter       time.Duration     `json:"jitter,omitempty"`
-	RefreshToken []byte            `json:"refresh_token,omitempty"` // bytes: nothing says that it is UTF-8
+	RefreshToken int               `json:"refresh_token_length,omitempty"`
 	Refreshes    int               `json:"refreshes,omitempty"`
 	Spending     bool              `json:"spending,omitempty"`
 	Note         string            `json:"note,omitempty"`
@@ -67,12 +71,14 @@ type storedClocks struct {
 
 // encode gives the bytes that the store seals.
 func (r *record) encode(now Instant, bootID string) ([]byte, error) {
-	return json.Marshal(stored{
+	token, refresh := r.token.Reveal(), r.refreshToken.Reveal()
+	head, err := json.Marshal(stored{
 		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
-		Token: r.token.Reveal(), Type: r.typ, Extra: r.extra,
+		Token: len(token), Type: r.typ, Extra: r.extra,
 		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd}, Life: r.life, Jitter: r.jitter,
-		RefreshToken: []byte(r.refreshToken.Reveal()), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
+		RefreshToken: len(refresh), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
 	})
+	return slices.Concat(head, []byte{'\n'}, []byte(token), []byte(refresh)), err
 }
 
 // decodeRecord restores a record. suspect says that the clocks cannot be
@@ -80,16 +86,20 @@ func (r *record) encode(now Instant, bootID string) ([]byte, error) {
 // the record was saved.
 func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect bool, err error) {
 	var s stored
-	if err := json.Unmarshal(value, &s); err != nil {
+	head, texts, _ := bytes.Cut(value, []byte{'\n'}) // JSON as we write it has no line end
+	if err := json.Unmarshal(head, &s); err != nil {
 		return record{}, false, fmt.Errorf("decode record: %w", err)
+	}
+	if s.Token < 0 || s.RefreshToken < 0 || s.Token+s.RefreshToken != len(texts) {
+		return record{}, false, errors.New("decode record: it is cut off")
 	}
 	at := func(t time.Duration) time.Duration { return s.Saved.at(t).boot(now, bootID) }
 	c := &s.Clocks
 	r = record{
 		fingerprint: s.Fingerprint, generation: s.Generation, revision: s.Revision,
-		token: NewSecret(s.Token), typ: s.Type, extra: s.Extra,
+		token: NewSecret(string(texts[:s.Token])), typ: s.Type, extra: s.Extra,
 		issued: at(c.Issued), expiry: at(c.Expiry), life: s.Life, jitter: s.Jitter,
-		refreshToken: NewSecret(string(s.RefreshToken)), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
+		refreshToken: NewSecret(string(texts[s.Token:])), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
 		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: s.Note, seed: s.Seed, loggedOut: s.LoggedOut,
 	}
 	suspect = s.Saved.BootID != bootID && now.Wall.Before(s.Saved.Wall)

@@ -216,8 +216,12 @@ func (a *Agent) noteSkew(t *Traits, skew time.Duration) {
 	if len(t.Hosts) == 0 {
 		return
 	}
-	old, _ := a.skews.Swap(t.Hosts[0], skew)
-	was, _ := old.(time.Duration)
+	old, _ := a.skews.Load(t.Hosts[0])
+	was, seen := old.(time.Duration)
+	if seen && (skew-was).Abs() < time.Second {
+		return // Date has whole seconds
+	}
+	a.skews.Store(t.Hosts[0], skew)
 	if skew.Abs() > skewTold && (skew-was).Abs() > skewTold {
 		a.log.Warn(MsgSkew, KeyHost, t.Hosts[0], KeySkew, skew.Round(time.Second))
 	}

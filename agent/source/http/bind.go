@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unique"
 
 	"renewd/agent"
 	"renewd/agent/secret"
@@ -358,5 +357,5 @@ func (s *Source) principal() string {
 			parts = append(parts, text)
 		}
 	}
-	return unique.Make(strings.Join(parts, "\x1f")).Value()
+	return strings.Join(parts, "\x1f")
 }

@@ -39,8 +39,12 @@ type Transports struct {
 	opt   Options
 	mu    sync.Mutex
 	pools map[[32]byte]*Client
-	hosts map[string]*Host
+	hosts map[string]*Host   // by origin
+	named map[hostName]*Host // the same, by how URLs write them
 }
+
+// hostName is a host as a URL writes it: with or without its default port.
+type hostName struct{ scheme, host string }
 
 // NewTransports returns Transports without a connection.
 func NewTransports(o Options) *Transports {
@@ -54,7 +58,7 @@ func NewTransports(o Options) *Transports {
 	if o.UserAgent == "" {
 		o.UserAgent = "renewd"
 	}
-	return &Transports{opt: o, pools: map[[32]byte]*Client{}, hosts: map[string]*Host{}}
+	return &Transports{opt: o, pools: map[[32]byte]*Client{}, hosts: map[string]*Host{}, named: map[hostName]*Host{}}
 }
 
 // Settings choose a pool.
@@ -141,15 +145,19 @@ func (h *Host) observe(skew time.Duration) {
 
 // Host gives the record of the origin of u.
 func (t *Transports) Host(u *url.URL) *Host {
-	name := hostPort(u)
-	origin := u.Scheme + "://" + name
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if h := t.named[hostName{u.Scheme, u.Host}]; h != nil {
+		return h
+	}
+	name := hostPort(u)
+	origin := u.Scheme + "://" + name
 	h := t.hosts[origin]
 	if h == nil {
 		h = &Host{Origin: origin, Names: []string{name}}
 		t.hosts[origin] = h
 	}
+	t.named[hostName{u.Scheme, u.Host}] = h
 	return h
 }
 
