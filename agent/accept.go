@@ -116,7 +116,7 @@ func (r *record) takeSession(step Step, g *Grant, same bool, lim SessionLimits) 
 		if !same || r.loginSent == 0 {
 			r.loginSent = sent // a cached token belongs to the session it was cached from
 		}
-		r.refreshes, r.refreshToken, r.extra = 0, g.RefreshToken, g.Extra
+		r.refreshes, r.refreshToken, r.extra, r.private = 0, g.RefreshToken, g.Extra, g.Private
 		r.sessionEnd, r.refreshEnd, r.idleEnd = 0, 0, 0
 	} else {
 		r.refreshes++
@@ -128,6 +128,9 @@ func (r *record) takeSession(step Step, g *Grant, same bool, lim SessionLimits) 
 				r.refreshEnd, r.idleEnd = 0, 0 // clocks of the one before
 			}
 			r.refreshToken = g.RefreshToken
+		}
+		if !g.Private.IsZero() {
+			r.private = g.Private
 		}
 		if len(g.Extra) > 0 {
 			merged := make(map[string]string, len(r.extra)+len(g.Extra))

@@ -26,6 +26,7 @@ type storedLogout struct {
 	Token        string            `json:"token"`
 	RefreshToken []byte            `json:"refresh_token,omitempty"`
 	Extra        map[string]string `json:"extra,omitempty"`
+	Private      string            `json:"private,omitempty"`
 	Seed         string            `json:"seed,omitempty"`
 	At           Mark              `json:"at"`
 }
@@ -35,7 +36,7 @@ func (o *owedLogout) key() string { return fmt.Sprintf("%s/%d", o.name, o.genera
 // owe queues a logout and returns the change that makes it durable.
 func (a *Agent) owe(o *owedLogout, now Instant) []Change {
 	value, err := json.Marshal(storedLogout{o.name, o.fingerprint, o.generation, o.session.Token.Reveal(),
-		[]byte(o.session.RefreshToken.Reveal()), o.session.Extra, o.session.Seed, now.mark(o.at, a.bootID)})
+		[]byte(o.session.RefreshToken.Reveal()), o.session.Extra, o.session.Private.Reveal(), o.session.Seed, now.mark(o.at, a.bootID)})
 	if err != nil {
 		return nil
 	}
@@ -52,7 +53,7 @@ func (a *Agent) loadLogouts(now Instant) error {
 			return fmt.Errorf("decode an owed logout: %w", err)
 		}
 		a.logouts = append(a.logouts, &owedLogout{name: s.Name, fingerprint: s.Fingerprint, generation: s.Generation, at: s.At.boot(now, a.bootID),
-			session: Session{Token: NewSecret(s.Token), RefreshToken: NewSecret(string(s.RefreshToken)), Extra: s.Extra, Seed: s.Seed}})
+			session: Session{Token: NewSecret(s.Token), RefreshToken: NewSecret(string(s.RefreshToken)), Extra: s.Extra, Private: NewSecret(s.Private), Seed: s.Seed}})
 		return nil
 	})
 }

@@ -25,6 +25,7 @@ type record struct {
 	jitter time.Duration // drawn once for this value
 
 	refreshToken Secret
+	private      Secret        // of the source
 	loginSent    time.Duration // the hard limit counts from here
 	sessionEnd   time.Duration // as the server told it
 	refreshEnd   time.Duration
@@ -53,6 +54,7 @@ type stored struct {
 	Life         time.Duration     `json:"life,omitempty"`
 	Jitter       time.Duration     `json:"jitter,omitempty"`
 	RefreshToken int               `json:"refresh_token_length,omitempty"`
+	Private      string            `json:"private,omitempty"`
 	Refreshes    int               `json:"refreshes,omitempty"`
 	Spending     bool              `json:"spending,omitempty"`
 	Note         string            `json:"note,omitempty"`
@@ -76,7 +78,7 @@ func (r *record) encode(now Instant, bootID string) ([]byte, error) {
 		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
 		Token: len(token), Type: r.typ, Extra: r.extra,
 		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd}, Life: r.life, Jitter: r.jitter,
-		RefreshToken: len(refresh), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
+		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
 	})
 	return slices.Concat(head, []byte{'\n'}, []byte(token), []byte(refresh)), err
 }
@@ -99,7 +101,7 @@ func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect b
 		fingerprint: s.Fingerprint, generation: s.Generation, revision: s.Revision,
 		token: NewSecret(string(texts[:s.Token])), typ: s.Type, extra: s.Extra,
 		issued: at(c.Issued), expiry: at(c.Expiry), life: s.Life, jitter: s.Jitter,
-		refreshToken: NewSecret(string(texts[s.Token:])), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
+		refreshToken: NewSecret(string(texts[s.Token:])), private: NewSecret(s.Private), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
 		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: s.Note, seed: s.Seed, loggedOut: s.LoggedOut,
 	}
 	suspect = s.Saved.BootID != bootID && now.Wall.Before(s.Saved.Wall)

@@ -31,6 +31,36 @@ type Source interface {
 	Prepare(ctx context.Context, step Step, s Session) (*Attempt, error)
 }
 
+// PersonSource is a Source whose login needs a person (Traits.NeedsPerson).
+type PersonSource interface {
+	Source
+
+	// SignIn does a login with a person's help. It calls show with what they
+	// are to do, again where that changes, and waits for them until ctx ends.
+	// Errors are *Error; where the person let the time pass, NeedsHuman.
+	SignIn(ctx context.Context, show func(Prompt)) (*Grant, error)
+}
+
+// Prompt is what a person is to do to sign in. It may be shown to them, and to
+// nobody else.
+type Prompt struct {
+	URL      string    `json:"url"`                // to open in a browser
+	Code     string    `json:"code,omitempty"`     // to type there, where URL does not hold it
+	Complete string    `json:"complete,omitempty"` // URL with the code in it, for a QR code
+	Local    bool      `json:"local,omitempty"`    // the browser must run on this machine: it is sent back to a loopback port
+	Expires  time.Time `json:"expires,omitzero"`
+}
+
+// ProofSource is a Source whose token is presented with a proof of a key
+// (DPoP, RFC 9449).
+type ProofSource interface {
+	Source
+
+	// Proof makes one for a request of method to url with the session's token.
+	// nonce is what the API demanded, empty if nothing.
+	Proof(s Session, method, url, nonce string) (string, error)
+}
+
 // Attempt is one prepared request (or one prepared exchange of several).
 type Attempt struct {
 	Credential Credential // what the vendor would count this try against; for StepLogin
@@ -58,6 +88,7 @@ type Session struct {
 	Token        Secret
 	RefreshToken Secret
 	Extra        map[string]string
+	Private      Secret // what Grant.Private said last
 	Valid        bool   // the token has not expired by our reckoning
 	Seed         string // what Grant.Seed said when the session began
 }
@@ -83,6 +114,11 @@ type Grant struct {
 	// the config (a hash of it, never the value): a source that finds another
 	// one there starts from it anew.
 	Seed string
+
+	// Private is the source's own and comes back in every later Session: a key
+	// that the token is bound to, say. It is sealed like a token and never
+	// published. Unset: the old one stays, but a login begins without one.
+	Private Secret
 
 	RefreshToken Secret        // unset: the old one stays
 	RefreshIdle  time.Duration // refresh token's idle expiry, from Sent

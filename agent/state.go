@@ -124,7 +124,7 @@ func (k *keeper) session(now Instant) (Source, Session) {
 	defer k.mu.Unlock()
 	r := &k.rec
 	return k.spec.Source, Session{
-		Token: r.token, RefreshToken: r.refreshToken, Extra: r.extra, Seed: r.seed,
+		Token: r.token, RefreshToken: r.refreshToken, Extra: r.extra, Private: r.private, Seed: r.seed,
 		Valid: r.has() && r.expiry > now.Boot,
 	}
 }
@@ -288,6 +288,6 @@ func (k *keeper) oweLogout(step Step, src Source, old, next *record, now Instant
 	}
 	at := min(now.Boot+k.lead(), old.expiry-time.Minute)
 	o := &owedLogout{name: k.name, at: max(at, now.Boot), fingerprint: old.fingerprint, generation: old.generation,
-		session: Session{Token: old.token, RefreshToken: old.refreshToken, Extra: old.extra, Seed: old.seed}}
+		session: Session{Token: old.token, RefreshToken: old.refreshToken, Extra: old.extra, Private: old.private, Seed: old.seed}}
 	return k.a.owe(o, now)
 }

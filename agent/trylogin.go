@@ -39,7 +39,7 @@ func (a *Agent) TryLogin(ctx context.Context, src Source) (*Grant, error) {
 		return nil, failed
 	}
 	if t.CanLogout {
-		_ = logout(ctx, src, Session{Token: g.Token, RefreshToken: g.RefreshToken, Extra: g.Extra, Valid: true})
+		_ = logout(ctx, src, Session{Token: g.Token, RefreshToken: g.RefreshToken, Extra: g.Extra, Private: g.Private, Valid: true})
 	}
 	return g, nil
 }
