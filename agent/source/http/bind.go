@@ -252,10 +252,10 @@ func (b *binder) traits() {
 	rej := set.rejected
 	base := b.prog.spec.Rejected
 	if s.login >= 0 {
-		alt := b.prog.login[s.login].rejected.over(base)
+		alt := overRejected(b.prog.login[s.login].rejected, base)
 		base = &alt
 	}
-	r := rej.over(base)
+	r := overRejected(rej, base)
 	t.Rejected.Tries = deref(r.Tries)
 	t.Rejected.Probe, _ = r.Probe.Parse()
 	b.hosts()

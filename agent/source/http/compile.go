@@ -231,7 +231,7 @@ func (c *compiler) stepRules(path, name string, s *Step, out *step) {
 	if s.Rejected != nil && name != "login" {
 		c.add(spec.Key(path, "rejected"), "is for logins")
 	}
-	c.rejected(spec.Key(path, "rejected"), s.Rejected)
+	s.Rejected.Check(spec.Key(path, "rejected"), &c.problems)
 	if name == "login" && s.Request != nil && s.Request.Bearer {
 		c.add(spec.Key(spec.Key(path, "request"), "bearer"), "a login comes before there is a token")
 	}

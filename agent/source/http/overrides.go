@@ -53,7 +53,7 @@ func (s Overrides) over(o *Overrides) Overrides {
 		s.Session = &l
 	}
 	if o.Rejected != nil {
-		r := o.Rejected.over(s.Rejected)
+		r := overRejected(o.Rejected, s.Rejected)
 		s.Rejected = &r
 	}
 	if o.Limits != nil {
@@ -76,7 +76,8 @@ func (s Overrides) over(o *Overrides) Overrides {
 	return s
 }
 
-func (r *Rejected) over(base *Rejected) Rejected {
+// overRejected puts what is set in r in the place of what is in base.
+func overRejected(r, base *Rejected) Rejected {
 	out := deref(base)
 	if r != nil {
 		pick(&out.Tries, r.Tries)
@@ -102,7 +103,6 @@ func pick[T comparable](dst *T, v T) {
 
 // overrides checks the keys that a token may set too, at path ("" or a token's).
 func (c *compiler) overrides(path string, o *Overrides) {
-	var d time.Duration
 	at := func(keys ...string) string {
 		p := path
 		for _, k := range keys {
@@ -110,40 +110,15 @@ func (c *compiler) overrides(path string, o *Overrides) {
 		}
 		return p
 	}
-	if l := o.Lifetime; l != nil {
-		c.span(at("lifetime", "max"), l.Max, &d)
-		c.span(at("lifetime", "default"), l.Default, &d)
-	}
-	if s := o.Session; s != nil {
-		c.span(at("session", "max_age"), s.MaxAge, &d)
-		c.span(at("session", "idle"), s.Idle, &d)
-		if s.MaxRefreshes != nil && *s.MaxRefreshes < 0 {
-			c.add(at("session", "max_refreshes"), "is below 0")
-		}
-		if s.Overlap != "" && s.Overlap != "none" && s.Overlap != "full" {
-			c.add(at("session", "overlap"), "unknown word %q", s.Overlap).Hint = "none: a refresh kills the old token; full: it does not"
-		}
-	}
-	c.rejected(at("rejected"), o.Rejected)
-	if l := o.Limits; l != nil && l.Concurrency != nil && *l.Concurrency < 1 {
-		c.add(at("limits", "concurrency"), "is below 1")
-	}
+	o.Lifetime.Check(at("lifetime"), &c.problems)
+	o.Session.Check(at("session"), &c.problems)
+	o.Rejected.Check(at("rejected"), &c.problems)
+	o.Limits.Check(at("limits"), &c.problems)
 	if p := o.Present; p != nil {
 		if p.Header != "" && !headerName(p.Header) {
 			c.add(at("present", "header"), "is no header name")
 		}
 		c.presentation(at("present", "value"), p)
-	}
-}
-
-func (c *compiler) rejected(path string, r *Rejected) {
-	if r == nil {
-		return
-	}
-	var d time.Duration
-	c.span(spec.Key(path, "probe"), r.Probe, &d)
-	if r.Tries != nil && *r.Tries < 1 {
-		c.add(spec.Key(path, "tries"), "is below 1")
 	}
 }
 

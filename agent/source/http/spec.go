@@ -161,33 +161,15 @@ type Rule struct {
 	Hint    string        `yaml:"hint"`
 }
 
-// Lifetime and Present are the same for all sources.
+// These are the same for all sources.
 type (
 	Lifetime = spec.Lifetime
 	Present  = spec.Present
+	Session  = spec.Session
+	Rejected = spec.Rejected
+	Limits   = spec.Limits
+	Status   = spec.Status
 )
-
-// Session says when a session ends whatever is refreshed.
-type Session struct {
-	MaxAge       spec.Duration `yaml:"max_age"` // from the sending of the login
-	MaxRefreshes *int          `yaml:"max_refreshes"`
-	Idle         spec.Duration `yaml:"idle"`
-	Overlap      string        `yaml:"overlap"`    // none: a refresh kills the old token at once
-	Rotates      *bool         `yaml:"rotates"`    // a refresh spends its refresh token
-	ReuseSafe    *bool         `yaml:"reuse_safe"` // presenting a spent one again is known not to be punished
-}
-
-// Rejected says how refused credentials are treated.
-type Rejected struct {
-	Tries *int          `yaml:"tries"`
-	Probe spec.Duration `yaml:"probe"`
-}
-
-// Limits bound what is sent to a host.
-type Limits struct {
-	Requests    *spec.Rate `yaml:"requests"` // 60/5m
-	Concurrency *int       `yaml:"concurrency"`
-}
 
 // OverrideKeys are the keys of Overrides.
 func OverrideKeys() []string {

@@ -19,11 +19,69 @@ func (l *Lifetime) Check(path string, p *Problems) {
 	if l == nil {
 		return
 	}
-	if _, err := l.Max.Parse(); err != nil {
-		p.Add(Key(path, "max"), "%v", err)
+	duration(Key(path, "max"), l.Max, p)
+	duration(Key(path, "default"), l.Default, p)
+}
+
+// Session says when a session ends whatever is refreshed, and what a refresh does
+// to what was there before.
+type Session struct {
+	MaxAge       Duration `yaml:"max_age"` // from the sending of the login
+	MaxRefreshes *int     `yaml:"max_refreshes"`
+	Idle         Duration `yaml:"idle"`
+	Overlap      string   `yaml:"overlap"`    // none: a refresh kills the old token at once
+	Rotates      *bool    `yaml:"rotates"`    // a refresh spends its refresh token
+	ReuseSafe    *bool    `yaml:"reuse_safe"` // presenting a spent one again is known not to be punished
+}
+
+// Check reports what cannot be, with paths below path.
+func (s *Session) Check(path string, p *Problems) {
+	if s == nil {
+		return
 	}
-	if _, err := l.Default.Parse(); err != nil {
-		p.Add(Key(path, "default"), "%v", err)
+	duration(Key(path, "max_age"), s.MaxAge, p)
+	duration(Key(path, "idle"), s.Idle, p)
+	if s.MaxRefreshes != nil && *s.MaxRefreshes < 0 {
+		p.Add(Key(path, "max_refreshes"), "is below 0")
+	}
+	if s.Overlap != "" && s.Overlap != "none" && s.Overlap != "full" {
+		p.Add(Key(path, "overlap"), "unknown word %q", s.Overlap).Hint = "none: a refresh kills the old token; full: it does not"
+	}
+}
+
+// Rejected says how refused credentials are treated.
+type Rejected struct {
+	Tries *int     `yaml:"tries"`
+	Probe Duration `yaml:"probe"`
+}
+
+// Check reports what cannot be, with paths below path.
+func (r *Rejected) Check(path string, p *Problems) {
+	if r == nil {
+		return
+	}
+	duration(Key(path, "probe"), r.Probe, p)
+	if r.Tries != nil && *r.Tries < 1 {
+		p.Add(Key(path, "tries"), "is below 1")
+	}
+}
+
+// Limits bound what is sent to a host.
+type Limits struct {
+	Requests    *Rate `yaml:"requests"` // 60/5m
+	Concurrency *int  `yaml:"concurrency"`
+}
+
+// Check reports what cannot be, with paths below path.
+func (l *Limits) Check(path string, p *Problems) {
+	if l != nil && l.Concurrency != nil && *l.Concurrency < 1 {
+		p.Add(Key(path, "concurrency"), "is below 1")
+	}
+}
+
+func duration(path string, d Duration, p *Problems) {
+	if _, err := d.Parse(); err != nil {
+		p.Add(path, "%v", err)
 	}
 }
 
