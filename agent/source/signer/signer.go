@@ -89,25 +89,30 @@ func ParseKey(algorithm string, material []byte) (Key, error) {
 	case *rsa.PrivateKey:
 		fits = strings.HasPrefix(algorithm, "RS") || strings.HasPrefix(algorithm, "PS")
 	case *ecdsa.PrivateKey:
-		fits = map[string]int{"ES256": 256, "ES384": 384, "ES512": 521}[algorithm] == k.Curve.Params().BitSize
+		fits = curveAlgorithm(k.Curve) == algorithm
 	case ed25519.PrivateKey:
 		fits = algorithm == "EdDSA"
 	}
 	if !fits {
-		return Key{}, fmt.Errorf("the key does not fit %s", algorithm)
+		return Key{}, fmt.Errorf("the key does not fit %s: it is %s, and that needs %s", algorithm, describe(priv), wants(algorithm))
 	}
 	return Key{priv}, nil
 }
 
 func parsePEM(material []byte) (crypto.PrivateKey, error) {
+	public := false
 	for rest := material; ; {
 		var b *pem.Block
 		if b, rest = pem.Decode(rest); b == nil {
+			if public {
+				return nil, errors.New("the key is a public key or a certificate; the private key is needed")
+			}
 			return nil, errors.New("no private key in PEM was found in the key (PKCS#8, PKCS#1 or SEC1)")
 		}
 		if strings.Contains(b.Type, "ENCRYPTED") || b.Headers["DEK-Info"] != "" {
 			return nil, errors.New("the key is encrypted with a passphrase; decrypt it: openssl pkey -in KEY -out KEY.plain")
 		}
+		public = public || strings.Contains(b.Type, "PUBLIC KEY") || b.Type == "CERTIFICATE"
 		if k, err := x509.ParsePKCS8PrivateKey(b.Bytes); err == nil {
 			return k, nil
 		}

@@ -159,6 +159,68 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// A key that does not fit says what it is and what is needed.
+func TestKeyErrors(t *testing.T) {
+	for _, c := range []struct{ algorithm, key, want string }{
+		{"RS256", made(t, "ES256"), "it is an EC key on P-256, and that needs an RSA key"},
+		{"ES384", made(t, "ES256"), "it is an EC key on P-256, and that needs an EC key on P-384"},
+		{"EdDSA", made(t, "RS256"), "it is an RSA key of 2048 bits, and that needs an Ed25519 key"},
+		{"PS256", made(t, "EdDSA"), "it is an Ed25519 key, and that needs an RSA key"},
+		{"RS256", "-----BEGIN ENCRYPTED PRIVATE KEY-----\naHVudGVyMg==\n-----END ENCRYPTED PRIVATE KEY-----\n", "encrypted with a passphrase; decrypt it: openssl pkey"},
+		{"RS256", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\naHVudGVyMg==\n-----END RSA PRIVATE KEY-----\n", "encrypted with a passphrase"},
+		{"RS256", "-----BEGIN PUBLIC KEY-----\naHVudGVyMg==\n-----END PUBLIC KEY-----\n", "the private key is needed"},
+		{"RS256", "-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n-----END CERTIFICATE-----\n", "the private key is needed"},
+	} {
+		_, err := signer.ParseKey(c.algorithm, []byte(c.key))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %q", c.algorithm, err, c.want)
+		}
+	}
+}
+
+func made(t *testing.T, algorithm string) string {
+	t.Helper()
+	b, err := signer.Generate(algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Keys made here fit their algorithm, are recognised, and show a public half
+// that holds nothing of the private one.
+func TestGenerate(t *testing.T) {
+	members := map[string]string{"ES256": "crv kty x y", "ES384": "crv kty x y", "ES512": "crv kty x y", "EdDSA": "crv kty x", "RS256": "e kty n", "PS512": "e kty n"}
+	for alg, want := range members {
+		pem := []byte(made(t, alg))
+		k, err := signer.ParseKey(alg, pem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guess, err := signer.AlgorithmFor(pem)
+		if err != nil || guess != alg && alg != "PS512" {
+			t.Errorf("%s: guessed %q, %v", alg, guess, err)
+		}
+		jwk, err := k.PublicJWK()
+		if got := strings.Join(slices.Sorted(maps.Keys(jwk)), " "); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", alg, got, err, want)
+		}
+		if alg == "ES512" && len(jwk["x"].(string)) != 88 { // 66 octets, leading zeros kept (RFC 7518 §6.2.1.2)
+			t.Errorf("x of P-521 has %d characters", len(jwk["x"].(string)))
+		}
+	}
+	if _, err := signer.Generate("HS256"); err == nil {
+		t.Error("a key was made for HS256")
+	}
+	hs, _ := signer.ParseKey("HS256", []byte("k"))
+	if _, err := hs.PublicJWK(); err == nil {
+		t.Error("a secret has a public half")
+	}
+	if _, err := signer.AlgorithmFor([]byte("k")); err == nil {
+		t.Error("no key has an algorithm")
+	}
+}
+
 func jwtOf(payload string) string {
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".sig"
 }
