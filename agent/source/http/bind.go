@@ -249,6 +249,9 @@ func (b *binder) traits() {
 	if t.Life == 0 {
 		t.Life = set.deflt
 	}
+	if s.login >= 0 && b.prog.login[s.login].made != nil {
+		b.made(b.prog.login[s.login].made)
+	}
 	rej := set.rejected
 	base := b.prog.spec.Rejected
 	if s.login >= 0 {
@@ -267,6 +270,9 @@ func (b *binder) traits() {
 func (b *binder) hosts() {
 	told := ""
 	for _, st := range b.src.steps() {
+		if st.request == nil || st.request.url.fromAnswer() {
+			continue // the latter is on a host that was asked before
+		}
 		sc := &scope{src: b.src, static: true, vars: map[int]any{}}
 		u, err := st.request.buildURL(sc)
 		if err == nil {
@@ -323,7 +329,7 @@ func (b *binder) lifeKnown() {
 		told := slices.ContainsFunc(st.extracts, func(x extract) bool {
 			return !x.extra && (x.name == "expires_in" || x.name == "expires_at")
 		})
-		if !told && st.kind != agent.StepLogout {
+		if !told && st.kind != agent.StepLogout && st.made == nil {
 			b.problems.Add("lifetime", "nothing says how long a token of this %s lives", st.name).Hint = "lifetime: {max: …} or {default: …}, or extract expires_in"
 		}
 	}

@@ -38,8 +38,9 @@ type step struct {
 	name      string     // the word of the Spec
 	kind      agent.Step // what it is for the agent
 	when      *When
-	valid     evaler // refresh: while_valid
-	request   *request
+	valid     evaler   // refresh: while_valid
+	request   *request // nil: made is the token
+	made      *made
 	success   success
 	extracts  []extract
 	rules     []rule
@@ -202,11 +203,16 @@ func (c *compiler) step(path, name string, kind agent.Step, s *Step) step {
 			return ""
 		}
 	}
-	out := step{name: name, kind: kind, when: s.When, rejected: s.Rejected,
-		request: c.request(path, s.Request), success: c.success(path, s.Success),
-		rules: c.rules(spec.Key(path, "errors"), s.Errors, name)}
-	c.only = nil
+	out := step{name: name, kind: kind, when: s.When, rejected: s.Rejected}
+	if s.Token != "" || s.MinAge != "" {
+		out.made = c.made(path, name, s)
+	} else {
+		out.request = c.request(path, s.Request)
+	}
+	out.success = c.success(path, s.Success)
+	out.rules = c.rules(spec.Key(path, "errors"), s.Errors, name)
 	out.extracts = c.extracts(spec.Key(path, "extract"), s.Extract)
+	c.only = nil
 	c.when(spec.Key(path, "when"), s.When)
 	if !s.WhileValid.IsZero() {
 		if name != "refresh" {
@@ -225,6 +231,7 @@ func (c *compiler) stepRules(path, name string, s *Step, out *step) {
 		c.add(spec.Key(path, "extract"), "a logout brings nothing")
 	case name == "extend" && hasToken:
 		c.add(spec.Key(path, "extract"), "an extend keeps the token; what brings a new one is a refresh")
+	case out.made != nil:
 	case (name == "login" || name == "refresh") && (!hasToken || tok.Optional):
 		c.add(spec.Key(path, "extract"), "a %s must say where the token is: extract: {token: …}", name)
 	}
@@ -237,7 +244,7 @@ func (c *compiler) stepRules(path, name string, s *Step, out *step) {
 	}
 	out.readsJSON = len(out.success.present)+len(out.success.absent)+len(out.success.equals) > 0
 	for _, x := range out.extracts {
-		out.readsJSON = out.readsJSON || (x.hasPtr || x.body == "json") && !x.optional
+		out.readsJSON = out.readsJSON || (len(x.ptrs) > 0 || x.body == "json") && !x.optional
 	}
 }
 
@@ -269,14 +276,22 @@ func core(s *Spec) [32]byte {
 		Query, Headers           any
 		JSON, Form, Raw, Alt, Is any
 	}
+	type signed struct {
+		Algorithm, KeyID string
+		Headers, Claims  any
+	}
 	var all []any
 	for _, st := range slices.Concat(s.Login, s.Refresh, s.Extend) {
 		if r := st.Request; r != nil {
 			all = append(all, request{r.Method, r.URL, r.Query, r.Headers, r.JSON, r.Form, r.Raw, r.Basic, st.When})
+		} else {
+			all = append(all, st.Token, st.When)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Vars)) {
-		if _, isSecret := s.Vars[name].Value.V.(secret.Ref); !isSecret && s.Vars[name].Sign == nil {
+		if j := s.Vars[name].Sign; j != nil {
+			all = append(all, name, signed{j.Algorithm, j.KeyID, j.Headers, j.Claims})
+		} else if _, isSecret := s.Vars[name].Value.V.(secret.Ref); !isSecret {
 			all = append(all, name, s.Vars[name].Value)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	nethttp "net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,11 +22,12 @@ const maxToken = 64 << 10
 type extract struct {
 	name     string // of the thing extracted; of an extra without "extra."
 	extra    bool
-	ptr      pointer // where from, if hasPtr
-	hasPtr   bool
+	ptrs     []pointer
 	header   string
 	cookie   string
 	body     string
+	value    *template // nil: it is in the answer
+	url      bool      // is made a whole URL
 	unit     string
 	layout   string
 	trim     string
@@ -35,6 +37,7 @@ type extract struct {
 // answer is a whole answer, its JSON decoded at most once.
 type answer struct {
 	*wire.Answer
+	url     *url.URL // that was asked
 	decoded bool
 	isJSON  bool
 	doc     any
@@ -126,21 +129,30 @@ func (c *compiler) extracts(path string, m map[string]Extract) []extract {
 
 func (c *compiler) extractFrom(at string, e Extract, x *extract) {
 	n := 0
-	if e.Pointer != nil {
-		n++
-		x.hasPtr = true
-		var err error
-		if x.ptr, err = parsePointer(*e.Pointer); err != nil {
-			c.add(spec.Key(at, "pointer"), "%v", err)
-		}
+	for _, p := range e.Pointer {
+		x.ptrs = append(x.ptrs, c.pointer(spec.Key(at, "pointer"), p))
 	}
-	for _, set := range []bool{e.Header != "", e.Cookie != "", e.Body != ""} {
+	for _, set := range []bool{len(e.Pointer) > 0, e.Header != "", e.Cookie != "", e.Body != "", e.Value != ""} {
 		if set {
 			n++
 		}
 	}
 	if n != 1 {
-		c.add(at, "say where it is: one of pointer, header, cookie, body")
+		c.add(at, "say where it is: one of pointer, header, cookie, body; or value")
+	}
+	if e.Value != "" {
+		x.value = c.text(spec.Key(at, "value"), e.Value)
+		if x.name == "token" || x.name == "refresh_token" {
+			c.add(spec.Key(at, "value"), "what is known beforehand is no %s of this answer", x.name)
+		}
+	}
+	if e.As != "" {
+		if e.As != "url" {
+			c.add(spec.Key(at, "as"), "unknown word %q", e.As).Hint = "url"
+		} else if !x.extra {
+			c.add(spec.Key(at, "as"), "is for extra.NAME")
+		}
+		x.url = true
 	}
 	if e.Body != "" && e.Body != "text" && e.Body != "json" {
 		c.add(spec.Key(at, "body"), "unknown body %q", e.Body).Hint = "text or json"
@@ -149,18 +161,23 @@ func (c *compiler) extractFrom(at string, e Extract, x *extract) {
 
 // find gives the text of what x names, ok false where the answer has none. A
 // token is a text: a number that stands in its place is not taken for one.
-func (x *extract) find(a *answer) (string, bool) {
+func (x *extract) find(a *answer, sc *scope) (string, bool) {
 	var text string
 	ok := false
 	switch {
-	case x.hasPtr || x.body == "json":
-		var v any
-		if v, ok = a.at(x.ptr); ok {
-			if _, isText := v.(string); !isText && (x.name == "token" || x.name == "refresh_token") && !x.extra {
-				return "", false
-			}
-			text, ok = scalar(v)
+	case x.value != nil:
+		if v, err := x.value.eval(sc); err == nil && !isUnset(v) {
+			text, err = toText(v)
+			ok = err == nil
 		}
+	case len(x.ptrs) > 0:
+		for _, p := range x.ptrs {
+			if text, ok = x.at(a, p); ok && text != "" {
+				break
+			}
+		}
+	case x.body == "json":
+		text, ok = x.at(a, nil)
 	case x.header != "":
 		text, ok = a.Header.Get(x.header), true
 	case x.cookie != "":
@@ -178,6 +195,30 @@ func (x *extract) find(a *answer) (string, bool) {
 	return text, ok && text != ""
 }
 
+// at gives the scalar at p.
+func (x *extract) at(a *answer, p pointer) (string, bool) {
+	v, ok := a.at(p)
+	if !ok {
+		return "", false
+	}
+	if _, isText := v.(string); !isText && (x.name == "token" || x.name == "refresh_token") && !x.extra {
+		return "", false
+	}
+	return scalar(v)
+}
+
+// whole makes a URL of what an answer names as one: its path and query on the
+// host that was asked. The host that it may name is not believed: it is where a
+// token would be sent to.
+func (a *answer) whole(text string) (string, bool) {
+	u, err := url.Parse(text)
+	if err != nil || a.url == nil || u.Opaque != "" {
+		return "", false
+	}
+	to := a.url.ResolveReference(&url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery})
+	return to.String(), u.Path != ""
+}
+
 // found is what was extracted from an answer.
 type found struct {
 	token, refresh, typ   string
@@ -188,11 +229,14 @@ type found struct {
 }
 
 // read extracts all of xs.
-func (a *answer) read(xs []extract) *found {
+func (a *answer) read(xs []extract, sc *scope) *found {
 	f := &found{at: map[string]time.Time{}, spans: map[string]time.Duration{}}
 	for i := range xs {
 		x := &xs[i]
-		text, ok := x.find(a)
+		text, ok := x.find(a, sc)
+		if ok && x.url {
+			text, ok = a.whole(text)
+		}
 		if !ok {
 			if !x.optional {
 				f.missing = append(f.missing, x.name)

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -48,6 +49,8 @@ func functions() []*function {
 		{name: "trim", min: 1, max: 2, call: trim},
 		{name: "hmac_sha256_hex", min: 2, max: 2, call: hmacHex},
 		{name: "join", min: 2, max: 2, call: join},
+		{name: "pairs", min: 2, max: 2, call: pairsOf},
+		{name: "json", min: 2, max: 2, call: member, check: checkMember},
 		{name: "uuid", timed: true, call: func(*scope, []any) (any, error) { return uuid(), nil }},
 		{name: "now", timed: true, min: 1, max: 2, call: now, check: checkNow},
 	}
@@ -98,6 +101,68 @@ func join(_ *scope, a []any) (any, error) {
 		}
 	}
 	return strings.Join(texts, sep), nil
+}
+
+// pairsOf makes a mapping of a list of texts, each a key and a value with sep
+// between them.
+func pairsOf(_ *scope, a []any) (any, error) {
+	list, ok := a[0].([]any)
+	if !ok {
+		list = []any{a[0]}
+	}
+	sep, err := toText(a[1])
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]any, len(list))
+	for _, e := range list {
+		text, err := toText(e)
+		if err != nil {
+			return nil, err
+		}
+		k, v, ok := strings.Cut(text, sep)
+		if !ok || k == "" {
+			return nil, fmt.Errorf("pairs: want each as NAME%sVALUE", sep)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// member gives one value of a text that is JSON, such as a key file. Errors never
+// quote the text.
+func member(sc *scope, a []any) (any, error) {
+	if sc.static {
+		return placeholder, nil
+	}
+	text, err := toText(a[0])
+	if err != nil {
+		return nil, err
+	}
+	path, err := toText(a[1])
+	if err != nil {
+		return nil, err
+	}
+	p, err := parsePointer(path)
+	if err != nil {
+		return nil, err
+	}
+	var doc any
+	if json.Unmarshal([]byte(text), &doc) != nil {
+		return nil, errors.New("json: the text is no JSON")
+	}
+	if v, ok := p.get(doc); ok && v != nil {
+		return v, nil
+	}
+	return nil, fmt.Errorf("json: the text has no %s", path)
+}
+
+func checkMember(args []*node) error {
+	if args[1].kind != nodeLiteral {
+		return nil
+	}
+	_, err := parsePointer(args[1].text)
+	return err
 }
 
 // uuid is a random UUID (RFC 9562 §5.4).

@@ -40,10 +40,9 @@ func FuzzAnswer(f *testing.F) {
 	for _, body := range []string{"", `{"token":"t","e":60}`, `{"token":"t","e":"1e999"}`, `[`, `"x"`, "<html>", `{"token":"a b"}`, `{"token":"t","e":{"e":1}}`} {
 		f.Add(200, body, "text/plain", "Sun, 01 Nov 2026 12:00:00 GMT")
 	}
-	one := &pointer{"token"}
 	st := &step{name: "login", kind: "login", readsJSON: true, extracts: []extract{
-		{name: "token", ptr: *one, hasPtr: true}, {name: "expires_in", ptr: pointer{"e"}, hasPtr: true, optional: true},
-		{name: "expires_at", ptr: pointer{"a"}, hasPtr: true, optional: true}, {name: "sid", extra: true, cookie: "sid", optional: true}}}
+		{name: "token", ptrs: []pointer{{"token"}}}, {name: "expires_in", ptrs: []pointer{{"e"}, {"i"}}, optional: true},
+		{name: "expires_at", ptrs: []pointer{{"a"}}, optional: true}, {name: "at", extra: true, header: "Retry-After", url: true, optional: true}, {name: "sid", extra: true, cookie: "sid", optional: true}}}
 	rules := []rule{{path: "errors[0]", ptr: pointer{"c"}, hasPtr: true, equals: []string{"1"}, means: "locked"}}
 	f.Fuzz(func(t *testing.T, status int, body, ct, cookie string) {
 		h := nethttp.Header{"Content-Type": {ct}, "Set-Cookie": {cookie}, "Retry-After": {cookie}}

@@ -91,10 +91,10 @@ func (st *step) judge(a *answer, sc *scope, shared []rule) (*found, *agent.Error
 			}
 		}
 	}
-	if !st.success.statusOK(a.Status) || a.IsHTML() {
+	if !st.success.statusOK(a.Status) || a.isPage() {
 		return nil, st.unmatched(a, sc)
 	}
-	f := a.read(st.extracts)
+	f := a.read(st.extracts, sc)
 	_, isJSON := a.json()
 	switch {
 	case st.readsJSON && !isJSON:
@@ -110,6 +110,10 @@ func (st *step) judge(a *answer, sc *scope, shared []rule) (*found, *agent.Error
 	}
 	return f, nil
 }
+
+// isPage reports whether the answer is a page for people. Without a body it is
+// none, whatever type a server gives to nothing.
+func (a *answer) isPage() bool { return len(a.Body) > 0 && a.IsHTML() }
 
 func (st *step) error(k agent.Kind, wait time.Duration, format string, args ...any) *agent.Error {
 	return &agent.Error{Kind: k, Step: st.kind, Wait: wait, Detail: fmt.Sprintf(format, args...)}
@@ -153,7 +157,7 @@ func (st *step) unmatched(a *answer, sc *scope) *agent.Error {
 		e := st.error(agent.Misconfigured, wait, "%s, a redirect that is not followed", said)
 		e.Hint = "use the URL that it leads to"
 		return e
-	case a.IsHTML():
+	case a.isPage():
 		e := st.error(agent.Misconfigured, wait, "%s with a page for people", said)
 		e.Hint = "a captive portal, a proxy or another URL than the API's"
 		return e

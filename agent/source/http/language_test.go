@@ -70,6 +70,21 @@ func TestProblemsNameThePlace(t *testing.T) {
 		{"duration", strings.Replace(simple, "60s", "60", 1), `lifetime.max: "60" is no duration`},
 		{"overlap", simple + "session: {overlap: nones}", `session.overlap`},
 		{"present", simple + "present: {value: '${usr}'}", `present.value: unknown name "usr"`},
+		{"present twice", simple + "present: {header: X, cookie: y}", `present: header, cookie and basic exclude each other`},
+		{"present nothing", simple + "present: {basic: {username: u}}", `present.basic: a user name is needed`},
+		{"present's cookie", simple + "present: {cookie: 'a b'}", `present.cookie: is no name of a cookie`},
+		{"present's pair", simple + "present: {basic: {username: '${usr}', password: x}}", `present.basic.username: unknown name "usr"`},
+		{"a made token sent", simple + "  token: '${j}'\nvars: {j: {sign: {algorithm: HS256, key: k}}}", `login.request: a token that is signed here is sent nowhere`},
+		{"a made token unsigned", "lifetime: {max: 1m}\nlogin: {token: '${j}'}\nvars: {j: x}", `login.token: names no var that is signed`},
+		{"a made token and text", "lifetime: {max: 1m}\nlogin: {token: 'x${j}'}\nvars: {j: {sign: {algorithm: HS256, key: k}}}", `login.token: names no var that is signed`},
+		{"a made token refreshed", simple + "refresh: {token: '${j}'}\nvars: {j: {sign: {algorithm: HS256, key: k}}}", `refresh.token: is for login`},
+		{"min_age of nothing", simple + "  min_age: 5m", `login.min_age: is for a token that is signed here`},
+		{"value as a token", strings.Replace(simple, "{pointer: /token}", "{value: x}", 1), `login.extract.token.value: what is known beforehand`},
+		{"value's name", strings.Replace(simple, "/token}", "/token}, expires_in: {value: '${tll}'}", 1) + "inputs: {ttl: {}}", `login.extract.expires_in.value: unknown name "tll" (did you mean ttl?)`},
+		{"value's session", strings.Replace(simple, "/token}", "/token}, expires_in: {value: '${token}'}", 1), `a login comes before there is a session`},
+		{"as", strings.Replace(simple, "/token}", "/token}, extra.u: {header: Location, as: uri}", 1), `login.extract["extra.u"].as: unknown word "uri" (url)`},
+		{"as of a token", strings.Replace(simple, "/token}", "/token, as: url}", 1), `login.extract.token.as: is for extra.NAME`},
+		{"json's pointer", strings.Replace(simple, "u: x", `u: "${json(s, 'a')}"`, 1) + "inputs: {s: {}}", `login.request.json.u: a pointer begins with /`},
 	} {
 		if got := problemsOf(t, c.yaml); !strings.Contains(got, c.want) {
 			t.Errorf("%s: got %s; want %s", c.name, got, c.want)

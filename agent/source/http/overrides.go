@@ -62,12 +62,7 @@ func (s Overrides) over(o *Overrides) Overrides {
 		pick(&l.Concurrency, o.Limits.Concurrency)
 		s.Limits = &l
 	}
-	if o.Present != nil {
-		l := deref(s.Present)
-		pick(&l.Header, o.Present.Header)
-		pick(&l.Value, o.Present.Value)
-		s.Present = &l
-	}
+	s.Present = s.Present.Over(o.Present)
 	if o.TLS != nil {
 		t := deref(s.TLS).Over(o.TLS)
 		s.TLS = &t
@@ -114,12 +109,8 @@ func (c *compiler) overrides(path string, o *Overrides) {
 	o.Session.Check(at("session"), &c.problems)
 	o.Rejected.Check(at("rejected"), &c.problems)
 	o.Limits.Check(at("limits"), &c.problems)
-	if p := o.Present; p != nil {
-		if p.Header != "" && !headerName(p.Header) {
-			c.add(at("present", "header"), "is no header name")
-		}
-		c.presentation(at("present", "value"), p)
-	}
+	o.Present.Check(at("present"), &c.problems)
+	c.presentation(at("present"), o.Present)
 }
 
 // presentation compiles how a token is shown to its API; nil: as Bearer.
@@ -127,31 +118,27 @@ func (c *compiler) presentation(path string, p *Present) *agent.Presentation {
 	if p == nil {
 		return nil
 	}
-	out := &agent.Presentation{Header: p.Header}
-	if p.Value == "" {
-		return out
-	}
 	c.only = func(n *node) string {
 		if n.kind != nodeToken && n.kind != nodeExtra && n.kind != nodeCall {
 			return "a presentation names token and extra.X, nothing else"
 		}
 		return ""
 	}
-	t := c.text(path, p.Value)
-	c.only = nil
-	if t == nil {
-		return nil
-	}
-	out.Value = func(token string, extra map[string]string) string {
-		sc := &scope{session: agent.Session{Token: agent.NewSecret(token), Extra: extra}}
-		v, err := t.eval(sc)
-		if err != nil || isUnset(v) {
-			return ""
+	defer func() { c.only = nil }()
+	return p.Make(func(key, expression string) func(string, map[string]string) string {
+		t := c.text(path+"."+key, expression)
+		return func(token string, extra map[string]string) string {
+			if t == nil { // a problem, which was told
+				return ""
+			}
+			v, err := t.eval(&scope{session: agent.Session{Token: agent.NewSecret(token), Extra: extra}})
+			if err != nil || isUnset(v) {
+				return ""
+			}
+			s, _ := toText(v)
+			return s
 		}
-		s, _ := toText(v)
-		return s
-	}
-	return out
+	})
 }
 
 // bindSettings gives the settings for o, shared with all who have equal ones.
@@ -221,6 +208,6 @@ func (p *Program) newSettings(o *Overrides, env *Env) (*settings, spec.Problems)
 		r := deref(l.Requests)
 		s.limits = agent.HostLimits{Concurrency: deref(l.Concurrency), Requests: r.N, Per: r.Per}
 	}
-	s.present = c.presentation("present.value", o.Present)
+	s.present = c.presentation("present", o.Present)
 	return s, c.problems
 }

@@ -27,6 +27,9 @@ func (s *Source) Prepare(ctx context.Context, kind agent.Step, session agent.Ses
 	}
 	sc := (&scope{ctx: ctx, src: s, session: session, secrets: map[any]agent.Secret{}}).again()
 	sc.now = s.set.clock().Wall
+	if st.made != nil {
+		return s.make(st.made, sc)
+	}
 	if st.valid != nil && !session.Valid && !session.Token.IsZero() {
 		if v, err := st.valid.eval(sc); err != nil || v != false {
 			return nil, agent.ErrPassedOver
@@ -114,7 +117,7 @@ func (s *Source) send(ctx context.Context, st *step, sc *scope, req *wire.Reques
 		if err != nil {
 			return nil, at(err, st.kind)
 		}
-		f, bad := st.judge(&answer{Answer: a}, sc, s.set.prog.rules)
+		f, bad := st.judge(&answer{Answer: a, url: req.URL}, sc, s.set.prog.rules)
 		switch {
 		case bad == nil:
 			return s.grant(st, f, a, sc)

@@ -83,11 +83,14 @@ type Sign struct {
 	Backdate    spec.Duration        `yaml:"backdate"` // may be an expression
 }
 
-// Step is one request, or one alternative of several.
+// Step is one request, or one alternative of several. Where the token is signed
+// here there is none.
 type Step struct {
 	When       *When              `yaml:"when"`
 	WhileValid spec.Tree          `yaml:"while_valid"` // refresh: boolean or expression; pass over for login once the token has expired
 	Request    *Request           `yaml:"request"`
+	Token      string             `yaml:"token"`   // login, in place of a request: a var that is signed here is the token itself
+	MinAge     spec.Duration      `yaml:"min_age"` // of such a token, before another one is made
 	Success    *Success           `yaml:"success"`
 	Extract    map[string]Extract `yaml:"extract"` // token refresh_token type extra.NAME expires_in …
 	Errors     []Rule             `yaml:"errors"`
@@ -131,16 +134,18 @@ type Success struct {
 }
 
 // Extract says where in an answer a value is: one of Pointer, Header, Cookie
-// and Body.
+// and Body; or that it is not in there, but what was asked for: Value.
 type Extract struct {
-	Pointer  *string `yaml:"pointer"` // RFC 6901
-	Header   string  `yaml:"header"`
-	Cookie   string  `yaml:"cookie"`
-	Body     string  `yaml:"body"` // text: the body; json: the body is one JSON value
-	Unit     string  `yaml:"unit"` // s, ms, us, min
-	Layout   string  `yaml:"layout"`
-	Trim     string  `yaml:"trim"` // characters cut off both ends
-	Optional bool    `yaml:"optional"`
+	Pointer  spec.Strings `yaml:"pointer"` // RFC 6901; of several the first that is there
+	Header   string       `yaml:"header"`
+	Cookie   string       `yaml:"cookie"`
+	Body     string       `yaml:"body"`  // text: the body; json: the body is one JSON value
+	Value    string       `yaml:"value"` // an expression: the answer does not say it
+	As       string       `yaml:"as"`    // url: of an extra; made whole on the host that was asked
+	Unit     string       `yaml:"unit"`  // s, ms, us, min
+	Layout   string       `yaml:"layout"`
+	Trim     string       `yaml:"trim"` // characters cut off both ends
+	Optional bool         `yaml:"optional"`
 }
 
 // Rule says what an answer means; all its tests must hold.
@@ -163,12 +168,13 @@ type Rule struct {
 
 // These are the same for all sources.
 type (
-	Lifetime = spec.Lifetime
-	Present  = spec.Present
-	Session  = spec.Session
-	Rejected = spec.Rejected
-	Limits   = spec.Limits
-	Status   = spec.Status
+	Lifetime  = spec.Lifetime
+	Present   = spec.Present
+	BasicPair = spec.BasicPair
+	Session   = spec.Session
+	Rejected  = spec.Rejected
+	Limits    = spec.Limits
+	Status    = spec.Status
 )
 
 // OverrideKeys are the keys of Overrides.

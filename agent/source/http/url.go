@@ -49,6 +49,11 @@ func (r *request) buildURL(sc *scope) (*url.URL, error) {
 	return u, nil
 }
 
+// fromAnswer says that the whole front of a URL comes from an earlier answer.
+func (t *template) fromAnswer() bool {
+	return t != nil && len(t.parts) > 0 && t.parts[0].ex != nil && t.parts[0].ex.kind == nodeExtra
+}
+
 var errURLUnset = errors.New("the request's URL names something that is unset")
 
 // encodeAt encodes s for standing behind what is already written.

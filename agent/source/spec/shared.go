@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"cmp"
+	"encoding/base64"
 	"errors"
 	"strings"
 
@@ -85,10 +87,83 @@ func duration(path string, d Duration, p *Problems) {
 	}
 }
 
-// Present says how a token is presented to its API.
+// Present says how a token is presented to its API: in a header of its own, in a
+// cookie, or as HTTP Basic.
 type Present struct {
-	Header string `yaml:"header"`
-	Value  string `yaml:"value"` // the http source: an expression; elsewhere a text with ${token}
+	Header string     `yaml:"header"`
+	Value  string     `yaml:"value"`  // of the header or the cookie; the http source: an expression; elsewhere a text with ${token}
+	Cookie string     `yaml:"cookie"` // its name; its value is the token unless value says otherwise
+	Basic  *BasicPair `yaml:"basic"`  // (RFC 7617)
+}
+
+// BasicPair is a user name and a password, of which one is made of the token.
+type BasicPair struct {
+	Username string `yaml:"username"`
+	Password string `yaml:"password"`
+}
+
+// Over puts what is set in o in the place of what is in p. Another way to present
+// a token takes the place of the whole of the old one.
+func (p *Present) Over(o *Present) *Present {
+	if o == nil || p == nil {
+		return cmp.Or(o, p)
+	}
+	out := *p
+	if o.Header != "" && o.Header != p.Header || o.Cookie != "" && o.Cookie != p.Cookie || o.Basic != nil {
+		out = Present{}
+		if o.Header != "" && p.Header != "" || o.Cookie != "" && p.Cookie != "" {
+			out.Value = p.Value
+		}
+	}
+	out.Header, out.Cookie = cmp.Or(o.Header, out.Header), cmp.Or(o.Cookie, out.Cookie)
+	out.Value, out.Basic = cmp.Or(o.Value, out.Value), cmp.Or(o.Basic, out.Basic)
+	return &out
+}
+
+// Check reports what cannot be, with paths below path, but for the expressions.
+func (p *Present) Check(path string, out *Problems) {
+	if p == nil {
+		return
+	}
+	for key, name := range map[string]string{"header": p.Header, "cookie": p.Cookie} {
+		if name != "" && !isToken(name) {
+			out.Add(Key(path, key), "is no name of a %s", key)
+		}
+	}
+	switch {
+	case p.Header != "" && p.Cookie != "", p.Basic != nil && p.Header+p.Cookie+p.Value != "":
+		out.Add(path, "header, cookie and basic exclude each other")
+	case p.Basic != nil && (p.Basic.Username == "" || !strings.Contains(p.Basic.Username+p.Basic.Password, "${")):
+		out.Add(Key(path, "basic"), "a user name is needed, and the token in it or in the password")
+	}
+}
+
+// Make builds the Presentation; text gives what an expression of p makes of a
+// token.
+func (p *Present) Make(text func(key, expression string) func(token string, extra map[string]string) string) *agent.Presentation {
+	out := &agent.Presentation{Header: p.Header}
+	switch {
+	case p.Basic != nil:
+		user, password := text("basic.username", p.Basic.Username), text("basic.password", p.Basic.Password)
+		out.Value = func(token string, extra map[string]string) string {
+			return "Basic " + base64.StdEncoding.EncodeToString([]byte(user(token, extra)+":"+password(token, extra)))
+		}
+	case p.Cookie != "":
+		name, value := p.Cookie, text("value", cmp.Or(p.Value, "${token}"))
+		out.Header = "Cookie"
+		out.Value = func(token string, extra map[string]string) string { return name + "=" + value(token, extra) }
+	case p.Value != "":
+		out.Value = text("value", p.Value)
+	}
+	return out
+}
+
+// isToken reports whether s is a token (RFC 9110 §5.6.2), as the names of headers
+// and cookies are.
+func isToken(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	}) < 0 && s != ""
 }
 
 // Plain is a Presentation without the http source's expressions.
@@ -96,16 +171,18 @@ func (p *Present) Plain() (*agent.Presentation, error) {
 	if p == nil {
 		return nil, nil
 	}
-	out := &agent.Presentation{Header: p.Header}
-	if p.Value == "" {
-		return out, nil
+	var problems Problems
+	p.Check("present", &problems)
+	if len(problems) > 0 {
+		return nil, errors.New(problems[0].Msg)
 	}
-	if strings.Count(p.Value, "${") != strings.Count(p.Value, "${token}") || !strings.Contains(p.Value, "${token}") {
-		return nil, errors.New("want a text with ${token} in it, and no other expression")
-	}
-	value := p.Value
-	out.Value = func(token string, _ map[string]string) string {
-		return strings.ReplaceAll(value, "${token}", token)
-	}
-	return out, nil
+	var err error
+	out := p.Make(func(key, text string) func(string, map[string]string) string {
+		n := strings.Count(text, "${token}")
+		if strings.Count(text, "${") != n || n == 0 && p.Basic == nil {
+			err = errors.New("want a text with ${token} in it, and no other expression")
+		}
+		return func(token string, _ map[string]string) string { return strings.ReplaceAll(text, "${token}", token) }
+	})
+	return out, err
 }
