@@ -19,6 +19,7 @@ import (
 	"renewd/agent/source/file"
 	"renewd/agent/source/http"
 	"renewd/agent/source/jwt"
+	"renewd/agent/source/oauth2"
 	"renewd/agent/source/spec"
 	"renewd/agent/source/wire"
 )
@@ -145,18 +146,19 @@ type Sink struct {
 // Source is one of the source types; the pointer of Type is set. A preset sets
 // Use.
 type Source struct {
-	Type string
-	HTTP *http.Spec
-	Use  *http.Use
-	Exec *exec.Spec
-	File *file.Spec
-	JWT  *jwt.Spec
+	Type   string
+	HTTP   *http.Spec
+	Use    *http.Use
+	Exec   *exec.Spec
+	File   *file.Spec
+	JWT    *jwt.Spec
+	OAuth2 *oauth2.Spec
 
 	place Place
 }
 
 // types are the sources that are not presets.
-var types = []string{"http", "exec", "file", "jwt"}
+var types = []string{"http", "exec", "file", "jwt", "oauth2"}
 
 // Types lists the source types that are not presets.
 func Types() []string { return append([]string(nil), types...) }
@@ -178,7 +180,7 @@ func (s *Source) decodeNode(d *decoder, n *yaml.Node, path string) {
 		rest.Content = append(rest.Content, n.Content[i], n.Content[i+1])
 	}
 	if typ == nil {
-		d.problem(n, path, "has no type").Hint = "write a preset's name (`renewd presets` lists them), http, exec, file or jwt"
+		d.problem(n, path, "has no type").Hint = "write a preset's name (`renewd presets` lists them), oauth2, http, exec, file or jwt"
 		return
 	}
 	if typ.Kind != yaml.ScalarNode || typ.ShortTag() != "!!str" {
@@ -195,6 +197,8 @@ func (s *Source) decodeNode(d *decoder, n *yaml.Node, path string) {
 		s.File = decodeInto[file.Spec](d, &rest, path)
 	case "jwt":
 		s.JWT = decodeInto[jwt.Spec](d, &rest, path)
+	case "oauth2":
+		s.OAuth2 = decodeInto[oauth2.Spec](d, &rest, path)
 	default:
 		s.Use = decodeInto[http.Use](d, &rest, path)
 	}

@@ -12,6 +12,7 @@ import (
 	"renewd/agent/source/file"
 	"renewd/agent/source/http"
 	"renewd/agent/source/jwt"
+	"renewd/agent/source/oauth2"
 )
 
 // Schema is the JSON Schema (2020-12) of renewd.yaml, made from the types that
@@ -118,7 +119,7 @@ func (g *generator) source() map[string]any {
 		g.defs[name] = nil
 		var all []any
 		for typ, t := range map[string]reflect.Type{"http": reflect.TypeFor[http.Spec](), "exec": reflect.TypeFor[exec.Spec](),
-			"file": reflect.TypeFor[file.Spec](), "jwt": reflect.TypeFor[jwt.Spec]()} {
+			"file": reflect.TypeFor[file.Spec](), "jwt": reflect.TypeFor[jwt.Spec](), "oauth2": reflect.TypeFor[oauth2.Spec]()} {
 			all = append(all, typed(g.object(t), typ))
 		}
 		for preset, inputs := range g.presets {

@@ -18,6 +18,7 @@ import (
 	filesource "renewd/agent/source/file"
 	"renewd/agent/source/http"
 	"renewd/agent/source/jwt"
+	"renewd/agent/source/oauth2"
 	"renewd/agent/source/spec"
 	"renewd/agent/source/wire"
 	"renewd/platform/atomicfile"
@@ -34,7 +35,9 @@ type builder struct {
 	writer     *atomicfile.Writer
 	paths      paths.Set
 	log        *slog.Logger
-	strict     bool // judge as `check --strict` does
+	issuers    *oauth2.Issuers
+	agent      *agent.Agent // that the sources are for; nil while there is none
+	strict     bool         // judge as `check --strict` does
 
 	judge    *judgement               // of the load under way
 	programs map[string]*http.Program // presets, compiled once
@@ -42,7 +45,7 @@ type builder struct {
 }
 
 func newBuilder(clock agent.Clock, set paths.Set, log *slog.Logger) *builder {
-	return &builder{clock: clock, secrets: secret.NewResolver(), transports: wire.NewTransports(wire.Options{Clock: clock, Concurrency: 256}),
+	return &builder{clock: clock, secrets: secret.NewResolver(), transports: wire.NewTransports(wire.Options{Clock: clock, Concurrency: 256}), issuers: &oauth2.Issuers{},
 		writer: atomicfile.NewWriter(), paths: set, log: log, programs: map[string]*http.Program{}}
 }
 
@@ -107,7 +110,7 @@ func hostPorts(name string) []string {
 
 func (b *builder) token(name string, t *config.Token, c *config.Config, out *built, taken map[string]config.Problem) (*agent.Spec, config.Problems) {
 	var problems config.Problems
-	src, ps := b.source(t, c)
+	src, ps := b.source(name, t, c)
 	b.judge.insecure(ps)
 	for _, p := range ps {
 		problems = append(problems, t.Place().Problem(p))
@@ -223,7 +226,7 @@ func (out *built) watchSource(name string, src agent.Source) {
 }
 
 // source is the one switch over the types of sources.
-func (b *builder) source(t *config.Token, c *config.Config) (agent.Source, []spec.Problem) {
+func (b *builder) source(name string, t *config.Token, c *config.Config) (agent.Source, []spec.Problem) {
 	env := &http.Env{Now: b.clock, Secrets: b.secrets, Transports: b.transports,
 		TLS: c.Defaults.TLS, Proxy: c.Defaults.Proxy, NoProxy: c.Defaults.NoProxy}
 	s := &t.Source
@@ -241,6 +244,9 @@ func (b *builder) source(t *config.Token, c *config.Config) (agent.Source, []spe
 		return sourceOrNil(filesource.New(s.File, b.clock))
 	case s.JWT != nil:
 		return sourceOrNil(jwt.New(s.JWT, b.clock, b.secrets))
+	case s.OAuth2 != nil:
+		return oauth2.New(s.OAuth2, &oauth2.Env{Name: name, Now: b.clock, Secrets: b.secrets, Transports: b.transports, Issuers: b.issuers,
+			Token: b.valid, TLS: c.Defaults.TLS, Proxy: c.Defaults.Proxy, NoProxy: c.Defaults.NoProxy})
 	case s.Use != nil:
 		p := b.program(s.Type, c)
 		if p == nil {
@@ -250,6 +256,22 @@ func (b *builder) source(t *config.Token, c *config.Config) (agent.Source, []spe
 		return orNil(src), problems
 	}
 	return nil, nil
+}
+
+// valid gives the value of another token of the agent, to make one from.
+func (b *builder) valid(name string) (agent.Secret, bool) {
+	if b.agent == nil {
+		return agent.Secret{}, false
+	}
+	t, ok := b.agent.Token(name)
+	if !ok {
+		return agent.Secret{}, false
+	}
+	p := t.Current()
+	if p == nil || p.Expires <= b.clock().Boot {
+		return agent.Secret{}, false
+	}
+	return p.Token, true
 }
 
 // orNil keeps a nil *http.Source from becoming a Source that is not nil.

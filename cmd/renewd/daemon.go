@@ -162,7 +162,7 @@ func (d *daemon) open(c *config.Config) error {
 		_ = db.Close()
 		return stateFailure(err)
 	}
-	d.agent = a
+	d.agent, d.builder.agent = a, a
 	return nil
 }
 

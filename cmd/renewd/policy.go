@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,6 +70,17 @@ func (j *judgement) token(t *config.Token, src agent.Source, c *config.Config) (
 			}
 		}
 		out = append(out, j.clientKey(t, c)...)
+	case oauthSource:
+		for path, h := range s.Secrets(true) {
+			out = append(out, j.secret(own, path, h)...)
+		}
+		for path, name := range s.Subjects() {
+			if c.Tokens[name] == nil {
+				out = append(out, own.Problem(spec.Problem{Path: path, Msg: fmt.Sprintf("there is no token %q", name),
+					Hint: spec.Meant(name, sortedKeys(c.Tokens))}))
+			}
+		}
+		out = append(out, j.clientKey(t, c)...)
 	case *jwt.Source:
 		out = append(out, j.secret(own, "key", s.Key())...)
 	case *execsource.Source:
@@ -81,6 +93,12 @@ func (j *judgement) token(t *config.Token, src agent.Source, c *config.Config) (
 		out = append(out, j.program(own, "command", s.Program())...)
 	}
 	return append(out, readersServed(t, src)...)
+}
+
+// oauthSource is what oauth2.New makes, whatever else it can do.
+type oauthSource interface {
+	Secrets(own bool) iter.Seq2[string, secret.Handle]
+	Subjects() iter.Seq2[string, string] // other tokens that it is made from
 }
 
 // secret judges where one secret is kept.
@@ -137,6 +155,8 @@ func (j *judgement) clientKey(t *config.Token, c *config.Config) config.Problems
 		own = &t.Source.Use.Overrides
 	case t.Source.HTTP != nil:
 		own = &t.Source.HTTP.Overrides
+	case t.Source.OAuth2 != nil:
+		own = &http.Overrides{TLS: t.Source.OAuth2.TLS}
 	}
 	if own != nil && own.TLS != nil && own.TLS.KeyFile != "" {
 		tls, pl, path = own.TLS, t.Place(), "tls.key_file"
