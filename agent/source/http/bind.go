@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -354,7 +355,11 @@ func (s *Source) principal() string {
 	var parts []string
 	for i, v := range s.values {
 		in := &s.set.prog.inputs[i]
-		if text, ok := v.(string); ok && len(in.choices) == 0 && !slices.Contains(in.types, "url") && !slices.Contains(in.types, "list") {
+		text, ok := v.(string)
+		if n, number := v.(int64); number && slices.Contains(in.types, "string") {
+			text, ok = strconv.FormatInt(n, 10), true // a name that is written as a number
+		}
+		if ok && len(in.choices) == 0 && !slices.Contains(in.types, "url") && !slices.Contains(in.types, "list") {
 			parts = append(parts, text)
 		}
 	}

@@ -170,6 +170,9 @@ func refresh(t *testing.T, h *Harness) {
 		if next.RefreshToken.IsZero() {
 			next.RefreshToken = g.RefreshToken
 		}
+		if len(next.Extra) == 0 {
+			next.Extra = g.Extra
+		}
 		g = next
 	}
 }
