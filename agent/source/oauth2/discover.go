@@ -230,6 +230,7 @@ type place struct {
 	url   *url.URL
 	doc   *document // nil: given in the config
 	auths []string  // client authentications that the server knows; nil: not said
+	iss   bool      // answers to the browser name their issuer
 	token *url.URL  // the token endpoint, as the server names itself by
 	aud   string    // of client assertions
 }
@@ -245,7 +246,7 @@ func (s *Source) find(ctx context.Context, which endpoint) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.auths = doc.auths
+	p.auths, p.iss = doc.auths, doc.iss
 	if p.url == nil {
 		p.url, p.doc = doc.urls[which], doc
 		if alias := doc.aliases[which]; alias != nil && len(s.files) > 0 {
