@@ -40,21 +40,33 @@ func newPresets() *cobra.Command {
 func listPresets(w io.Writer) error {
 	for _, name := range http.Presets() {
 		p, _ := embedded(name)
-		var required []string
-		for _, in := range sortedKeys(p.Spec.Inputs) {
-			if d := p.Spec.Inputs[in]; d.Required && d.Default.IsZero() {
-				required = append(required, in)
-			}
-		}
+		required := needed(p.Spec.Inputs)
 		for _, group := range p.Spec.OneOf {
 			required = append(required, "("+strings.Join(group, "+")+")")
 		}
-		if _, err := fmt.Fprintf(w, "%-12s %s\n", name, strings.Join(required, ", ")); err != nil {
+		if _, err := fmt.Fprintf(w, "%-22s %s\n", name, strings.Join(required, ", ")); err != nil {
 			return err
 		}
 	}
 	_, err := fmt.Fprintln(w, "\nrenewd presets NAME shows inputs and YAML; --example a block to paste.")
 	return err
+}
+
+// needed are the inputs that must be given: the required ones, and what their
+// defaults are made of.
+func needed(inputs map[string]http.Input) (out []string) {
+	var defaults string
+	for _, d := range inputs {
+		if text, ok := d.Default.V.(string); ok && d.Required {
+			defaults += text
+		}
+	}
+	for _, in := range sortedKeys(inputs) {
+		if d := inputs[in]; d.Default.IsZero() && (d.Required || strings.Contains(defaults, "${"+in+"}")) {
+			out = append(out, in)
+		}
+	}
+	return out
 }
 
 func printPreset(w io.Writer, name string) error {
@@ -101,6 +113,9 @@ func printExample(w io.Writer, name string) error {
 	p, _ := embedded(name)
 	fmt.Fprintf(w, "tokens:\n  %s:\n    source:\n      type: %s\n", name, name)
 	wanted := map[string]bool{}
+	for _, in := range needed(p.Spec.Inputs) {
+		wanted[in] = true
+	}
 	if len(p.Spec.OneOf) > 0 {
 		for _, in := range p.Spec.OneOf[0] {
 			wanted[in] = true
@@ -108,7 +123,7 @@ func printExample(w io.Writer, name string) error {
 	}
 	for _, in := range sortedKeys(p.Spec.Inputs) {
 		d := p.Spec.Inputs[in]
-		if !(d.Required && d.Default.IsZero()) && !wanted[in] {
+		if !wanted[in] {
 			continue
 		}
 		value := "…"
@@ -119,10 +134,12 @@ func printExample(w io.Writer, name string) error {
 			value = "https://" + name + ".example.com"
 		case len(d.Choices) > 0:
 			value = sortedKeys(d.Choices)[0]
+		case len(d.Type) > 0 && d.Type[0] == "list":
+			value = "[…]"
 		}
 		line := fmt.Sprintf("      %s: %s", in, value)
 		if d.Help != "" {
-			line += "   # " + d.Help
+			line += "   # " + d.Help // has no line end: a test sees to it
 		}
 		fmt.Fprintln(w, line)
 	}

@@ -99,14 +99,7 @@ func consume(t *testing.T, r *rig, name string, length time.Duration, accepted f
 const etcdConfig = `
 tokens:
   etcd:
-    source:
-      type: http
-      vars: {url: "http://127.0.0.1:%s", name: root, password: {file: password}}
-      login:
-        request: {method: POST, url: "${url}/v3/auth/authenticate", json: {name: "${name}", password: "${password}"}}
-        extract: {token: {pointer: /token}}
-        errors: [{status: [400, 401], means: rejected}]
-      present: {header: Authorization, value: "${token}"}
+    source: {type: etcd, url: "http://127.0.0.1:%s", username: root, password: {file: password}}
     sinks: [{type: file}, {type: file, format: header}]
 `
 
@@ -162,18 +155,7 @@ func TestE2EEtcd(t *testing.T) {
 const pocketbaseConfig = `
 tokens:
   pb:
-    source:
-      type: http
-      vars: {url: "http://127.0.0.1:%s/api/collections/users", user: alice@lab.test, password: {file: password}}
-      login:
-        request: {method: POST, url: "${url}/auth-with-password", json: {identity: "${user}", password: "${password}"}}
-        extract: {token: {pointer: /token}, extra.id: {pointer: /record/id}}
-        errors: [{status: 400, means: rejected}]
-      refresh:
-        while_valid: true
-        request: {method: POST, url: "${url}/auth-refresh", headers: {Authorization: "${token}"}}
-        extract: {token: {pointer: /token}}
-      present: {header: Authorization, value: "${token}"}
+    source: {type: pocketbase, url: "http://127.0.0.1:%s", identity: alice@lab.test, password: {file: password}}
     sinks: [{type: file}, {type: file, format: json}]
 `
 
