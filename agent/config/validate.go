@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -114,7 +115,8 @@ func (v *validator) source(t *Token) {
 	}
 	known := append(http.Presets(), slices.Sorted(maps.Keys(v.c.Presets))...)
 	if !slices.Contains(known, s.Type) {
-		v.add(s.place, "type", spec.Meant(s.Type, append(known, types...)), "%q is no source", s.Type)
+		hint := cmp.Or(spec.Meant(s.Type, append(known, types...)), "`renewd presets` lists the vendors it knows; beside them there are "+strings.Join(types, ", "))
+		v.add(s.place, "type", hint, "%q is no source", s.Type)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -25,7 +26,7 @@ func newPresets() *cobra.Command {
 				return listPresets(w)
 			}
 			if !slices.Contains(http.Presets(), args[0]) {
-				return fail(exitUsage, spec.Meant(args[0], http.Presets()), "there is no preset %q", args[0])
+				return fail(exitUsage, cmp.Or(spec.Meant(args[0], http.Presets()), "renewd presets lists them"), "there is no preset %q", args[0])
 			}
 			if example {
 				return printExample(w, args[0])

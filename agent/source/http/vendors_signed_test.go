@@ -3,9 +3,11 @@ package http_test
 import (
 	"fmt"
 	"strings"
+	"testing"
 	"time"
 
 	"renewd/agent"
+	"renewd/agent/source/standin"
 )
 
 const (
@@ -201,4 +203,18 @@ func box(v *vendor) {
 		delete(v.live, a.form("token"))
 		return reply{200, nil, nil}
 	})
+}
+
+// Where the vendor hands out the token of a session again, that vouches for it:
+// its clock moves on.
+func TestTokenHandedOutAgain(t *testing.T) {
+	v := newVendor(func(v *vendor) {
+		v.on("POST /services/oauth2/token", func(*ask) reply {
+			return reply{200, object{"access_token": "the-same", "instance_url": "https://acme.my.salesforce.com"}, nil}
+		})
+	})
+	src := bind(t, compile(t, "salesforce-jwt", preset(t, "salesforce-jwt")), standin.Transport(v), values{"client_id": "3MVG", "username": "bob", "private_key": rsaPEM(0), "session_timeout": "2h"}, nil)
+	if g := mustLogin(t, src); g.IatLife || g.Life != 2*time.Hour-time.Second {
+		t.Errorf("%v, anchored %v", g.Life, !g.IatLife)
+	}
 }

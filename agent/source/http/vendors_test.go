@@ -279,6 +279,9 @@ func renews(t *testing.T, tr *trial) {
 		if !next.RefreshToken.IsZero() {
 			s.RefreshToken = next.RefreshToken
 		}
+		if tr.renews == "extend" && next.IatLife {
+			t.Error("nothing ties the same token's new life to now: its clock would not move")
+		}
 		if next.Life < g.Life/4 {
 			t.Errorf("the next life is %v", next.Life)
 		}
