@@ -13,6 +13,8 @@ type account struct {
 	Wait    Mark           `json:"wait,omitzero"`
 	Logins  []login        `json:"logins,omitempty"` // of the last window
 
+	users   int       // who work with it now
+	unsaved bool      // the store knows less
 	busy    bool      // a login is under way
 	waiters []*keeper // who wants the account next
 }
@@ -58,9 +60,14 @@ func (s *triedSecret) settle(now Instant, bootID string) {
 
 func newAccount(id string) *account { return &account{id: id, writing: make(chan struct{}, 1)} }
 
+// silent says that nobody may send anything for the account now.
+func (a *account) silent(now Instant, bootID string) bool {
+	return a.Locked.boot(now, bootID) > now.Boot || a.Wait.boot(now, bootID) > now.Boot
+}
+
 // clean says that nothing of the account binds the next login.
 func (a *account) clean(now Instant, bootID string) bool {
-	if a.busy || len(a.waiters) > 0 || len(a.writing) > 0 || a.Locked.boot(now, bootID) > now.Boot || a.Wait.boot(now, bootID) > now.Boot {
+	if a.silent(now, bootID) {
 		return false
 	}
 	for _, s := range a.Secrets {

@@ -35,7 +35,8 @@ type ledger struct {
 	key    []byte // keys the digests of secrets
 
 	mu       sync.Mutex
-	accounts map[string]*account
+	accounts map[string]*account // in use, or binding; the others are in the store alone
+	forgot   uint64              // how many were left to the store so far
 }
 
 // verdict is the ledger's answer to "may this login be sent now".
@@ -87,49 +88,74 @@ func (l *ledger) decode(id string, value []byte, now Instant) (*account, error) 
 		return nil, fmt.Errorf("read the ledger of %q: %w", id, err)
 	}
 	for _, s := range a.Secrets {
+		a.unsaved = a.unsaved || s.Open > 0
 		s.settle(now, l.bootID)
 	}
 	return a, nil
 }
 
-// sweep forgets clean accounts; the store keeps them.
+// sweep forgets the accounts that bind nobody any more.
 func (l *ledger) sweep(now Instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id, a := range l.accounts {
-		if a.clean(now, l.bootID) {
-			delete(l.accounts, id)
-		}
+	for _, a := range l.accounts {
+		l.forget(a, now)
 	}
+}
+
+// forget leaves an account to the store, unless somebody works with it or must
+// be kept from sending. l.mu is held.
+func (l *ledger) forget(a *account, now Instant) {
+	if a.users == 0 && !a.unsaved && !a.busy && len(a.waiters) == 0 && !a.silent(now, l.bootID) {
+		delete(l.accounts, a.id)
+		l.forgot++
+	}
+}
+
+// done ends the use of an account that lock began. l.mu is held.
+func (l *ledger) done(a *account, now Instant) {
+	a.users--
+	l.forget(a, now)
 }
 
 func (c Credential) account() string { return c.Origin + " " + c.Principal }
 
 // lock finds an account, reading what the store knows of it where it is not in
-// memory, and returns with l.mu held unless there is an error.
+// memory, and returns with l.mu held unless there is an error. The account stays
+// in memory until done.
 func (l *ledger) lock(now Instant, c Credential) (*account, error) {
 	id := c.account()
-	l.mu.Lock()
-	if a := l.accounts[id]; a != nil {
-		return a, nil
-	}
-	l.mu.Unlock()
-	value, err := l.store.Get(BucketLedger, id)
-	if err != nil {
-		return nil, errors.Join(errStore, err)
-	}
-	read := newAccount(id)
-	if value != nil {
-		if read, err = l.decode(id, value, now); err != nil {
+	for {
+		l.mu.Lock()
+		if a := l.accounts[id]; a != nil {
+			a.users++
+			return a, nil
+		}
+		forgot := l.forgot
+		l.mu.Unlock()
+		a, err := l.read(id, now)
+		if err != nil {
 			return nil, errors.Join(errStore, err)
 		}
+		l.mu.Lock()
+		if l.accounts[id] == nil && l.forgot == forgot {
+			a.users++
+			l.accounts[id] = a
+			return a, nil
+		}
+		l.mu.Unlock() // someone else was faster, and what was read may be old
 	}
-	l.mu.Lock()
-	if a := l.accounts[id]; a != nil { // someone else was faster
-		return a, nil
+}
+
+func (l *ledger) read(id string, now Instant) (*account, error) {
+	value, err := l.store.Get(BucketLedger, id)
+	if err != nil {
+		return nil, err
 	}
-	l.accounts[id] = read
-	return read, nil
+	if value == nil {
+		return newAccount(id), nil
+	}
+	return l.decode(id, value, now)
 }
 
 func (l *ledger) hash(digest [32]byte) string {
@@ -161,6 +187,7 @@ func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPl
 		if v.busy {
 			a.waiters = append(a.waiters, p.k)
 		}
+		l.done(a, now)
 		l.mu.Unlock()
 		return v, nil
 	}
@@ -170,15 +197,17 @@ func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPl
 	l.mu.Unlock()
 
 	err = l.write(ctx, a, p.patience)
-	if err != nil && !p.must {
-		l.mu.Lock()
-		s.Open--
-		a.Logins = a.Logins[:len(a.Logins)-1]
+	l.mu.Lock()
+	if err == nil || p.must {
+		l.done(a, now)
 		l.mu.Unlock()
-		l.leave(a)
-		return verdict{}, err
+		return verdict{ok: true}, err
 	}
-	return verdict{ok: true}, err
+	s.Open--
+	a.Logins = a.Logins[:len(a.Logins)-1]
+	l.mu.Unlock()
+	l.leave(a, now)
+	return verdict{}, err
 }
 
 // book enters what came of a login on the secret it was sent with.
@@ -195,7 +224,7 @@ func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPla
 	a.note(now, l.bootID, err)
 	l.mu.Unlock()
 	werr := l.write(ctx, a, p.patience)
-	l.leave(a)
+	l.leave(a, now)
 	return werr
 }
 
@@ -210,7 +239,11 @@ func (l *ledger) throttle(ctx context.Context, now Instant, c Credential, err *E
 	}
 	a.note(now, l.bootID, err)
 	l.mu.Unlock()
-	return l.write(ctx, a, longestPatience)
+	werr := l.write(ctx, a, longestPatience)
+	l.mu.Lock()
+	l.done(a, now)
+	l.mu.Unlock()
+	return werr
 }
 
 // waits says until when the whole account asks for silence (0: not at all).
@@ -239,6 +272,7 @@ func (l *ledger) release(now Instant, c Credential, byManager bool) time.Duratio
 		return 0
 	}
 	defer l.mu.Unlock()
+	defer l.done(a, now)
 	s := a.secret(l.hash(c.Digest))
 	if byManager && s.Tries > 0 {
 		least := min(managerRelease<<min(s.Tries-1, 10), defaultProbe)
@@ -247,15 +281,17 @@ func (l *ledger) release(now Instant, c Credential, byManager bool) time.Duratio
 		}
 	}
 	s.Held, s.Next = false, Mark{}
+	a.unsaved = true // the login that follows writes it
 	return 0
 }
 
-// leave opens the account for the next login.
-func (l *ledger) leave(a *account) {
+// leave ends a login: the account is open for the next one.
+func (l *ledger) leave(a *account, now Instant) {
 	l.mu.Lock()
 	a.busy = false
 	waiters := a.waiters
 	a.waiters = nil
+	l.done(a, now)
 	l.mu.Unlock()
 	for _, k := range waiters {
 		k.poke(pokeAccount)
@@ -273,7 +309,11 @@ func (l *ledger) write(ctx context.Context, a *account, patience time.Duration) 
 	if err != nil {
 		return err
 	}
-	if err := l.save(ctx, patience, Change{BucketLedger, a.id, value}); err != nil {
+	err = l.save(ctx, patience, Change{BucketLedger, a.id, value})
+	l.mu.Lock()
+	a.unsaved = err != nil
+	l.mu.Unlock()
+	if err != nil {
 		return errors.Join(errStore, err)
 	}
 	return nil
