@@ -164,7 +164,7 @@ var types = []string{"http", "exec", "file", "jwt", "oauth2"}
 func Types() []string { return append([]string(nil), types...) }
 
 func (s *Source) decodeNode(d *decoder, n *yaml.Node, path string) {
-	s.place = Place{d.file, path, n}
+	s.place = d.place(n, path)
 	if n.Kind != yaml.MappingNode {
 		d.problem(n, path, "want a mapping with a type, not %s", nodeName(n))
 		return

@@ -21,6 +21,7 @@ import (
 type decoder struct {
 	file     string
 	dir      string // of file: relative paths start there
+	read     *text  // the file, for places
 	problems Problems
 }
 
@@ -42,6 +43,10 @@ func (d *decoder) problem(n *yaml.Node, path, format string, args ...any) *Probl
 	}
 	d.problems = append(d.problems, p)
 	return &d.problems[len(d.problems)-1]
+}
+
+func (d *decoder) place(n *yaml.Node, path string) Place {
+	return Place{text: d.read, path: path, line: n.Line}
 }
 
 func (d *decoder) abs(p string) string {

@@ -72,7 +72,9 @@ func Load(path string) (*Config, Problems, error) {
 	if c.Tokens == nil {
 		c.Tokens = map[string]*Token{}
 	}
-	c.main = Place{path, "", root}
+	if root != nil {
+		c.main = d.place(root, "")
+	}
 	c.Blank = root == nil && len(d.problems) == 0
 	problems := d.problems
 	for name, t := range c.Tokens {
@@ -156,7 +158,7 @@ func (c *Config) merge(m *more, problems Problems) Problems {
 		}
 		if first := c.Tokens[name]; first != nil {
 			p := t.place.Problem(spec.Problem{Msg: "the token is declared twice"})
-			p.Hint = fmt.Sprintf("it is also in %s:%d", first.place.file, first.place.node.Line)
+			p.Hint = fmt.Sprintf("it is also in %s:%d", first.place.text.file, first.place.line)
 			problems = append(problems, p)
 			continue
 		}
@@ -182,7 +184,7 @@ func DecodePreset(name, path string, data []byte) (*Preset, Problems) {
 	p := &Preset{Name: name, Spec: &http.Spec{}}
 	d := newDecoder(path)
 	root := d.parse(data)
-	p.Place = Place{path, "", root}
+	p.Place = Place{text: d.read}
 	if root == nil {
 		return p, d.problems
 	}
@@ -220,7 +222,7 @@ func decodeInto[T any](d *decoder, n *yaml.Node, path string) *T {
 }
 
 func (t *Token) decodeNode(d *decoder, n *yaml.Node, path string) {
-	t.place = Place{d.file, path, n}
+	t.place = d.place(n, path)
 	d.structure(n, reflect.ValueOf(t).Elem(), path)
 	if n.Kind == yaml.MappingNode && child(n, "source") == nil {
 		d.problem(n, path, "has no source").Hint = "add source: {type: …}; `renewd presets` lists the vendors it knows"
@@ -229,6 +231,7 @@ func (t *Token) decodeNode(d *decoder, n *yaml.Node, path string) {
 
 // parse gives the root mapping, nil for an empty file.
 func (d *decoder) parse(data []byte) *yaml.Node {
+	d.read = &text{file: d.file, data: data}
 	if len(data) >= 2 && (data[0] == 0xff && data[1] == 0xfe || data[0] == 0xfe && data[1] == 0xff) {
 		d.problems = append(d.problems, Problem{File: d.file, Msg: "is in UTF-16", Hint: "save it as UTF-8 (in PowerShell: -Encoding utf8)"})
 		return nil

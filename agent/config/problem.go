@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 
@@ -83,15 +84,49 @@ func (p Problems) most(file string) Problems {
 
 // Place finds where things of one mapping stand in its file.
 type Place struct {
-	file string
+	text *text
 	path string // of the mapping
-	node *yaml.Node
+	line int
+}
+
+// text is a file as it was read. What stands where in it is found by reading it
+// again, once something is wrong: the nodes of YAML weigh thirty times their
+// text, and most of a config has no problem.
+type text struct {
+	file string
+	data []byte
+	once sync.Once
+	root *yaml.Node
+}
+
+func (t *text) node() *yaml.Node {
+	t.once.Do(func() { t.root = newDecoder(t.file).parse(t.data) })
+	return t.root
+}
+
+// File is the place's file.
+func (pl Place) File() string {
+	if pl.text == nil {
+		return ""
+	}
+	return pl.text.file
+}
+
+func (pl Place) node() *yaml.Node {
+	if pl.text == nil {
+		return nil
+	}
+	n := pl.text.node()
+	for _, e := range spec.SplitPath(pl.path) {
+		n = child(n, e)
+	}
+	return n
 }
 
 // Problem makes a problem of a source, whose path is relative to the place, one
 // of the config.
 func (pl Place) Problem(p spec.Problem) Problem {
-	n, path := pl.node, pl.path
+	n, path := pl.node(), pl.path
 	for _, e := range spec.SplitPath(p.Path) {
 		switch e := e.(type) {
 		case string:
@@ -103,7 +138,7 @@ func (pl Place) Problem(p spec.Problem) Problem {
 			n = next
 		}
 	}
-	out := Problem{File: pl.file, Path: path, Msg: p.Msg, Hint: p.Hint, Warn: p.Warn}
+	out := Problem{File: pl.File(), Path: path, Msg: p.Msg, Hint: p.Hint, Warn: p.Warn}
 	if n != nil {
 		out.Line, out.Column = n.Line, n.Column
 	}

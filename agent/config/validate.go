@@ -19,7 +19,7 @@ import (
 // told at once.
 func (c *Config) validate() Problems {
 	v := &validator{c: c}
-	if v.at = c.main; v.at.node != nil {
+	if v.at = c.main; v.at.text != nil {
 		v.settings()
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Tokens)) {

@@ -70,6 +70,12 @@ const (
 	watchSink
 )
 
+// sinkPlace is where a sink was declared.
+type sinkPlace struct {
+	token *config.Token
+	where string
+}
+
 // build makes everything; all problems are told at once.
 func (b *builder) build(c *config.Config) (*built, config.Problems) {
 	out := &built{hosts: map[string]agent.HostLimits{}, watched: map[string][]watched{}}
@@ -82,7 +88,7 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 		}
 	}
 	var problems config.Problems
-	sinks := map[string]config.Problem{}
+	sinks := map[string]sinkPlace{}
 	// Presets are compiled anew: an admin's own may have changed.
 	clear(b.programs)
 	b.allowed = map[string]*agent.Access{}
@@ -108,7 +114,7 @@ func hostPorts(name string) []string {
 	return []string{net.JoinHostPort(name, "443"), net.JoinHostPort(name, "80")}
 }
 
-func (b *builder) token(name string, t *config.Token, c *config.Config, out *built, taken map[string]config.Problem) (*agent.Spec, config.Problems) {
+func (b *builder) token(name string, t *config.Token, c *config.Config, out *built, taken map[string]sinkPlace) (*agent.Spec, config.Problems) {
 	var problems config.Problems
 	src, ps := b.source(name, t, c)
 	b.judge.insecure(ps)
@@ -135,13 +141,12 @@ func (b *builder) token(name string, t *config.Token, c *config.Config, out *bui
 			at(where, err, hintOf(err))
 			continue
 		}
-		here := t.PlaceOf().Problem(spec.Problem{Path: where, Msg: "two sinks write one file"})
-		if first, ok := taken[sk.Path()]; ok {
-			here.Hint = fmt.Sprintf("the other is %s in %s:%d", first.Path, first.File, first.Line)
-			problems = append(problems, here)
+		if other, ok := taken[sk.Path()]; ok {
+			first := other.token.PlaceOf().Problem(spec.Problem{Path: other.where})
+			at(where, errors.New("two sinks write one file"), fmt.Sprintf("the other is %s in %s:%d", first.Path, first.File, first.Line))
 			continue
 		}
-		taken[sk.Path()] = here
+		taken[sk.Path()] = sinkPlace{t, where}
 		s.Sinks = append(s.Sinks, sk)
 		out.watched[sk.Path()] = append(out.watched[sk.Path()], watched{name, watchSink})
 	}

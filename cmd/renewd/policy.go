@@ -103,46 +103,40 @@ type oauthSource interface {
 
 // secret judges where one secret is kept.
 func (j *judgement) secret(pl config.Place, path string, h secret.Handle) config.Problems {
-	here := pl.Problem(spec.Problem{Path: path})
 	switch file := h.File(); {
 	case h.Inline() && j.refusePlain:
-		here.Msg, here.Hint = "the secret stands in the config; the policy refuses that", "move it out: {file: …}, {credential: …} or {command: […]}"
-		return config.Problems{here}
+		return config.Problems{pl.Problem(spec.Problem{Path: path, Msg: "the secret stands in the config; the policy refuses that",
+			Hint: "move it out: {file: …}, {credential: …} or {command: […]}"})}
 	case h.Inline():
-		if !j.othersRead(here.File) || j.told[here.File] {
+		if !j.othersRead(pl.File()) || j.told[pl.File()] {
 			return nil
 		}
-		j.told[here.File] = true
-		here.Warn, here.Msg = true, "the secret stands in a file that every user of this machine can read"
-		here.Hint = "run: chmod o-rwx " + here.File + ", or move it out: {file: …}"
-		return config.Problems{here}
+		j.told[pl.File()] = true
+		return config.Problems{pl.Problem(spec.Problem{Path: path, Warn: true, Msg: "the secret stands in a file that every user of this machine can read",
+			Hint: "run: chmod o-rwx " + pl.File() + ", or move it out: {file: …}"})}
 	case file != "":
-		return j.secretFile(here, file)
+		return j.secretFile(pl, path, file)
 	}
 	return j.program(pl, path, h.Program())
 }
 
 // secretFile warns of a secret that every user can read. It is used all the
 // same: that is how containers mount secrets.
-func (j *judgement) secretFile(here config.Problem, file string) config.Problems {
+func (j *judgement) secretFile(pl config.Place, path, file string) config.Problems {
 	if j.told[file] {
 		return nil
 	}
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		j.told[file] = true
-		here.Warn = true
-		here.Msg = fmt.Sprintf("the secret file %q is not there", file)
-		here.Hint = "write it: install -m 0600 /dev/stdin " + file
-		return config.Problems{here}
+		return config.Problems{pl.Problem(spec.Problem{Path: path, Warn: true, Msg: fmt.Sprintf("the secret file %q is not there", file),
+			Hint: "write it: install -m 0600 /dev/stdin " + file})}
 	}
 	if !j.othersRead(file) {
 		return nil
 	}
 	j.told[file] = true
-	here.Warn = !j.refusePlain
-	here.Msg = fmt.Sprintf("every user of this machine can read the secret file %q", file)
-	here.Hint = "run: chmod o-rwx " + file
-	return config.Problems{here}
+	return config.Problems{pl.Problem(spec.Problem{Path: path, Warn: !j.refusePlain, Msg: fmt.Sprintf("every user of this machine can read the secret file %q", file),
+		Hint: "run: chmod o-rwx " + file})}
 }
 
 // clientKey judges the key of a client certificate like any other secret.
@@ -164,7 +158,7 @@ func (j *judgement) clientKey(t *config.Token, c *config.Config) config.Problems
 	if tls == nil || tls.KeyFile == "" {
 		return nil
 	}
-	return j.secretFile(pl.Problem(spec.Problem{Path: path}), string(tls.KeyFile))
+	return j.secretFile(pl, path, string(tls.KeyFile))
 }
 
 // state judges the key that seals the state.
