@@ -17,13 +17,13 @@ const mostLife = 100 * 365 * 24 * time.Hour
 func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) error {
 	now := k.a.now()
 	k.mu.Lock()
-	if k.removed || k.spec.Source.Traits().Fingerprint != src.Traits().Fingerprint {
+	if k.removed || k.src.Traits().Fingerprint != src.Traits().Fingerprint {
 		// A reload gave this token another source meanwhile: what came belongs
 		// to the old one. The new source renews by itself.
 		k.mu.Unlock()
 		return nil
 	}
-	src = k.spec.Source // made anew by a reload, perhaps with other limits
+	src = k.src // made anew by a reload, perhaps with other limits
 	k.answered = now.Boot
 	old := k.rec
 	next, err := k.merge(step, src.Traits(), g, now)
@@ -98,14 +98,14 @@ func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, er
 	} else {
 		r.generation++
 		r.token = g.Token
-		r.jitter = time.Duration(k.a.random() * k.spec.Renew.jitter() * float64(r.expiry-sent))
+		r.jitter = time.Duration(k.a.random() * k.renewal().jitter() * float64(r.expiry-sent))
 	}
 	r.issued = sent
 	r.revision++
 	if g.Type != "" {
 		r.typ = g.Type
 	}
-	r.note = g.Note
+	r.note = noted(g.Note)
 	return &r, nil
 }
 

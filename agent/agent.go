@@ -218,7 +218,7 @@ func (a *Agent) push(k *keeper, at time.Duration) {
 		heap.Push(&a.queue, k)
 	case at < k.due:
 		k.due = at
-		heap.Fix(&a.queue, k.slot)
+		heap.Fix(&a.queue, int(k.slot))
 	}
 	first := a.queue[0] == k
 	a.mu.Unlock()
@@ -251,11 +251,11 @@ func (q dueQueue) Len() int           { return len(q) }
 func (q dueQueue) Less(i, j int) bool { return q[i].due < q[j].due }
 func (q dueQueue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].slot, q[j].slot = i, j
+	q[i].slot, q[j].slot = int32(i), int32(j)
 }
 func (q *dueQueue) Push(x any) {
 	k := x.(*keeper)
-	k.slot = len(*q)
+	k.slot = int32(len(*q))
 	*q = append(*q, k)
 }
 func (q *dueQueue) Pop() any {

@@ -299,7 +299,7 @@ func (t Token) Logout(ctx context.Context) error {
 		err = logout(context.WithoutCancel(ctx), src, s)
 	}
 	k.mu.Lock()
-	k.rec = record{fingerprint: k.spec.Source.Traits().Fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
+	k.rec = record{fingerprint: k.src.Traits().Fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
 	k.current.Store(nil)
 	k.over, k.asked.wanted = false, false
 	k.leaving--

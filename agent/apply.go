@@ -24,8 +24,8 @@ func (a *Agent) Apply(specs []*Spec, hosts map[string]HostLimits) error {
 	for _, s := range specs {
 		k := old[s.Name]
 		if k == nil {
-			k = &keeper{a: a, name: s.Name, spec: s, slot: -1}
-			k.access.Store(s.Access)
+			k = &keeper{a: a, name: s.Name, slot: -1}
+			k.adopt(s)
 			k.setSinks(s.Sinks)
 			fresh[s.Name] = k
 		}
@@ -104,11 +104,11 @@ func (k *keeper) decode(value []byte, now Instant) error {
 }
 
 func (k *keeper) restore(r record, suspect bool, now Instant) {
-	if r.fingerprint != k.spec.Source.Traits().Fingerprint {
+	if r.fingerprint != k.src.Traits().Fingerprint {
 		k.rec = record{generation: r.generation, revision: r.revision}
 		return
 	}
-	r.fingerprint = k.spec.Source.Traits().Fingerprint // share the string
+	r.fingerprint = k.src.Traits().Fingerprint // share the string
 	k.rec, k.suspect = r, suspect
 	if r.loggedOut {
 		k.sayLoggedOut(now)
@@ -117,15 +117,15 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 	if r.spending {
 		// A crash cut off a request that spent the refresh token.
 		k.rec.spending = false
-		if k.ambiguous++; !k.spec.Source.Traits().ReuseSafe {
+		if k.ambiguous++; !k.src.Traits().ReuseSafe {
 			k.rec.refreshToken = Secret{}
 			k.over = true
-			if k.spec.Source.Traits().NeedsPerson {
+			if k.src.Traits().NeedsPerson {
 				k.loginUnlessPerson(now, "a crash cut off a refresh that spends its token")
 			}
 		}
 	}
-	if end := r.hardEnd(k.spec.Source.Traits().Session); end != 0 && k.rec.expiry > end {
+	if end := r.hardEnd(k.src.Traits().Session); end != 0 && k.rec.expiry > end {
 		k.rec.expiry = end
 	}
 	if k.rec.has() && k.rec.expiry > now.Boot && !suspect {
@@ -137,10 +137,9 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 // take moves a running keeper to a new spec.
 func (k *keeper) take(s *Spec, now Instant) {
 	k.mu.Lock()
-	old := k.spec.Source.Traits()
+	old := k.src.Traits()
 	another := old.Fingerprint != s.Source.Traits().Fingerprint
-	k.spec = s
-	k.access.Store(s.Access)
+	k.adopt(s)
 	gone := k.setSinks(s.Sinks)
 	if (k.held(now) || k.renewing) && k.afford(now, Caller{ID: "a reload"}) == nil {
 		k.epoch++
@@ -169,6 +168,24 @@ func (k *keeper) take(s *Spec, now Instant) {
 	k.retire(gone)
 	k.mu.Unlock()
 	k.a.push(k, 0)
+}
+
+// adopt takes over what s says but for its sinks. It keeps nothing of s.
+func (k *keeper) adopt(s *Spec) {
+	k.src, k.atStart, k.when = s.Source, s.SecretAtStart, nil
+	if s.Renew != (Renew{}) {
+		renew := s.Renew
+		k.when = &renew
+	}
+	k.access.Store(s.Access)
+}
+
+// renewal is the schedule that the config asks for.
+func (k *keeper) renewal() Renew {
+	if k.when == nil {
+		return Renew{}
+	}
+	return *k.when
 }
 
 // held says that a renewal is put off. k.mu is held.

@@ -45,7 +45,7 @@ func (k *keeper) publish(now Instant) {
 
 // publication is the record as readers see it, times by the wall clock of now.
 func (k *keeper) publication(now Instant) *Publication {
-	r, t := &k.rec, k.spec.Source.Traits()
+	r, t := &k.rec, k.src.Traits()
 	p := &Publication{
 		Name: k.name, Token: r.token, Type: r.typ, Extra: r.extra,
 		Generation: r.generation, Revision: r.revision,
@@ -113,7 +113,7 @@ func (k *keeper) deliverOnce(ctx context.Context, d *delivery) (more bool) {
 		if d.err != nil {
 			k.a.log.Info(MsgSinkRecovered, KeyToken, k.name, KeySink, d.sink.ID())
 		}
-		if t := k.spec.Source.Traits(); t.OverlapNone && !withdraw {
+		if t := k.src.Traits(); t.OverlapNone && !withdraw {
 			k.a.noteGap(now.Boot - k.answered)
 		}
 		d.failures, d.err, d.retry = 0, nil, 0

@@ -21,7 +21,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	}
 	if errors.Is(err, errStore) {
 		k.fail(l, now, &Error{Kind: Transient, Step: step, Detail: "the state cannot be written; nothing was sent", Hint: "see the state's error in `renewd status`", Unsent: true})
-		l.notBefore = now.Boot + Backoff(l.failures, k.lead(), k.a.random())
+		l.notBefore = now.Boot + Backoff(int(l.failures), k.lead(), k.a.random())
 		return ""
 	}
 	if errors.Is(err, ErrPassedOver) {
@@ -37,11 +37,11 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	}
 	k.fail(l, now, e)
 	lead, valid := k.lead(), k.valid(now)
-	backoff := Backoff(l.failures, lead, k.a.random())
+	backoff := Backoff(int(l.failures), lead, k.a.random())
 	switch e.Kind {
 	case SessionOver:
 		if step == StepLogin {
-			l.notBefore = now.Boot + misconfiguredWait(l.failures, lead, valid, k.a.random())
+			l.notBefore = now.Boot + misconfiguredWait(int(l.failures), lead, valid, k.a.random())
 			return ""
 		}
 		k.rec.refreshToken = Secret{} // the one that was refused: one renewal at a time
@@ -53,7 +53,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		return ""
 	case Ambiguous:
 		k.ambiguous++
-		if k.spec.Source.Traits().ReuseSafe && k.ambiguous == 1 {
+		if k.src.Traits().ReuseSafe && k.ambiguous == 1 {
 			return step
 		}
 		k.rec.refreshToken = Secret{}
@@ -73,7 +73,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	case Misconfigured, ClockOff:
 		l.notBefore = now.Boot + backoff
 		if step == StepLogin {
-			l.notBefore = now.Boot + misconfiguredWait(l.failures, lead, valid, k.a.random())
+			l.notBefore = now.Boot + misconfiguredWait(int(l.failures), lead, valid, k.a.random())
 		} else if k.hopeless(now) {
 			return StepLogin
 		}
@@ -82,7 +82,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		l.notBefore = now.Boot + backoff
 		if err == errUnmoved {
 			k.unmoved++
-			l.notBefore = now.Boot + Unmoved(k.unmoved, lead, k.minInterval())
+			l.notBefore = now.Boot + Unmoved(int(k.unmoved), lead, k.minInterval())
 		}
 		if step == StepRefresh && k.hopeless(now) {
 			return StepLogin
@@ -93,14 +93,14 @@ func (k *keeper) after(step Step, err error) (next Step) {
 
 // hopeless says that refreshing has failed long enough to log in instead.
 func (k *keeper) hopeless(now Instant) bool {
-	if k.spec.Source.Traits().NeedsPerson {
+	if k.src.Traits().NeedsPerson {
 		return false
 	}
 	return k.refresh.since != 0 && now.Boot-k.refresh.since >= k.lead()/2 || now.Boot >= k.rec.expiry
 }
 
 func (k *keeper) loginUnlessPerson(now Instant, why string) Step {
-	if !k.spec.Source.Traits().NeedsPerson {
+	if !k.src.Traits().NeedsPerson {
 		return StepLogin
 	}
 	k.fail(&k.login, now, &Error{Kind: NeedsHuman, Step: StepLogin, Detail: why, Hint: "run: renewd login " + k.name})
@@ -151,7 +151,7 @@ func (k *keeper) fail(l *lane, now Instant, e *Error) {
 	if l.since == 0 {
 		l.since = now.Boot
 	}
-	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, Count: l.failures}
+	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, Count: int(l.failures)}
 	if old := l.problem; old != nil && old.Kind == e.Kind {
 		p.Since = old.Since
 	}

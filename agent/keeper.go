@@ -19,41 +19,44 @@ type keeper struct {
 	a    *Agent
 	name string
 	due  time.Duration // in the agent's queue; guarded by Agent.mu
-	slot int           // index in the queue, -1 when it is not there
 
 	current atomic.Pointer[Publication]
 	access  atomic.Pointer[Access]
+	slot    int32 // index in the queue, -1 when it is not there; guarded by Agent.mu
 	reads   [readResults]atomic.Uint32
 
-	mu       sync.Mutex
-	spec     *Spec
-	rec      record
-	sinks    []*delivery
-	changed  chan struct{} // closed at the next change; nil while nobody waits
-	renewing bool
-	carries  bool      // what is published now is delivered by the renewal's own goroutine,
-	carried  *delivery // once it is done, to one sink; the others get one each
-	leaving  int       // logouts under way: nothing new is sent
-	epoch    uint32    // +1 at whatever may make the next try come out otherwise
-	freed    bool      // the account was let go since the last try to log in
-	queued   queueState
-	removed  bool
+	mu      sync.Mutex
+	src     Source
+	when    *Renew // nil: as documented
+	rec     record
+	sinks   []*delivery
+	changed chan struct{} // closed at the next change; nil while nobody waits
+	carried *delivery     // what the renewal's own goroutine delivers once it is done
 
+	// Fields stand by size: there are a hundred thousand keepers.
+	carries     bool // what is published now is for carried, and for other goroutines
+	renewing    bool
+	freed       bool // the account was let go since the last try to log in
+	removed     bool
+	atStart     bool // the secret was read when the process started
 	suspect     bool // the clocks of rec cannot be believed: renew before it is called valid
 	lapsed      bool // the expiry was noticed
 	unsaved     bool // the last record could not be saved
 	dirty       bool // the record is to be saved, at leisure
-	saveAfter   time.Duration
+	over        bool // the session is over: only a login helps
+	preferLogin bool // its tokens are refused one after another: log in if that can be done
+	queued      queueState
+	epoch       uint32 // +1 at whatever may make the next try come out otherwise
+	leaving     int32  // logouts under way: nothing new is sent
+	refusedRow  int32  // generations refused in a row
+	unmoved     int32  // renewals in a row that moved no clock
+	ambiguous   int32  // requests in a row that spent the refresh token and got no answer
+	asked       asked
+	refused     uint64        // the latest generation that an API refused
+	saveAfter   time.Duration // of unsaved and dirty
 	sent        time.Duration // when the last renewal was sent
 	answered    time.Duration // when the last answer was whole
 	retryUntil  time.Duration // resumed machine: do not start before this
-	over        bool          // the session is over: only a login helps
-	preferLogin bool          // its tokens are refused one after another: log in if that can be done
-	asked       asked
-	refused     uint64 // the latest generation that an API refused
-	refusedRow  int    // generations refused in a row
-	unmoved     int    // renewals in a row that moved no clock
-	ambiguous   int    // requests in a row that spent the refresh token and got no answer
 	login       lane
 	refresh     lane
 	announced   time.Duration // the last announcement that a person is needed was for this time
@@ -65,7 +68,7 @@ type keeper struct {
 type lane struct {
 	notBefore time.Duration
 	since     time.Duration // failing since
-	failures  int
+	failures  int32
 	account   bool // waits for another token's login on the same account
 	problem   *Problem
 }
@@ -84,7 +87,7 @@ const (
 type asked struct {
 	wanted    bool
 	scheduled bool // by the agent itself: not counted as a caller's
-	seq       int
+	seq       uint32
 }
 
 // turn looks at everything that may be due, starts what is, and returns when to
@@ -118,7 +121,7 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 	if k.queued == queuedAsked {
 		k.a.limits.forget(k)
 	}
-	if !k.a.limits.take(k, k.spec.Source.Traits(), now.Boot, k.rec.expiry, callers) {
+	if !k.a.limits.take(k, k.src.Traits(), now.Boot, k.rec.expiry, callers) {
 		k.queued = queuedScheduled
 		if callers {
 			k.queued = queuedAsked
@@ -136,7 +139,7 @@ func (k *keeper) admitted() {
 	defer k.mu.Unlock()
 	if k.removed || k.renewing || k.leaving > 0 {
 		k.queued = notQueued // turn queues it again once it is free
-		k.a.release(k.spec.Source.Traits())
+		k.a.release(k.src.Traits())
 		return
 	}
 	step, _ := decide(k.view(now))
@@ -145,7 +148,7 @@ func (k *keeper) admitted() {
 
 func (k *keeper) startRenewal(step Step) {
 	k.queued = notQueued
-	traits := k.spec.Source.Traits()
+	traits := k.src.Traits()
 	k.start(func(ctx context.Context) {
 		defer k.a.release(traits)
 		k.renew(ctx, step)
@@ -294,13 +297,13 @@ func (k *keeper) timeout(now Instant, step Step, at *Attempt) time.Duration {
 func (k *keeper) tries() (fingerprint string, epoch uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.spec.Source.Traits().Fingerprint, k.epoch
+	return k.src.Traits().Fingerprint, k.epoch
 }
 
 func (k *keeper) outdated(fingerprint string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.spec.Source.Traits().Fingerprint != fingerprint
+	return k.src.Traits().Fingerprint != fingerprint
 }
 
 // retryChanged brings forward what a failure put off, where the secret or the

@@ -30,11 +30,26 @@ type record struct {
 	sessionEnd   time.Duration // as the server told it
 	refreshEnd   time.Duration
 	idleEnd      time.Duration
-	refreshes    int
-	spending     bool // a request that spends the refresh token is under way
-	note         string
+	note         *string // nil: none
 	seed         string
+	refreshes    int32
+	spending     bool // a request that spends the refresh token is under way
 	loggedOut    bool // a manager ended the session; only SignIn begins another
+}
+
+// noted keeps a note where there is one.
+func noted(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+func (r *record) noteText() string {
+	if r.note == nil {
+		return ""
+	}
+	return *r.note
 }
 
 func (r *record) has() bool { return !r.token.IsZero() }
@@ -55,7 +70,7 @@ type stored struct {
 	Jitter       time.Duration     `json:"jitter,omitempty"`
 	RefreshToken int               `json:"refresh_token_length,omitempty"`
 	Private      string            `json:"private,omitempty"`
-	Refreshes    int               `json:"refreshes,omitempty"`
+	Refreshes    int32             `json:"refreshes,omitempty"`
 	Spending     bool              `json:"spending,omitempty"`
 	Note         string            `json:"note,omitempty"`
 	Seed         string            `json:"seed,omitempty"`
@@ -78,7 +93,7 @@ func (r *record) encode(now Instant, bootID string) ([]byte, error) {
 		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
 		Token: len(token), Type: r.typ, Extra: r.extra,
 		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd}, Life: r.life, Jitter: r.jitter,
-		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.note, Seed: r.seed, LoggedOut: r.loggedOut,
+		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.noteText(), Seed: r.seed, LoggedOut: r.loggedOut,
 	})
 	return slices.Concat(head, []byte{'\n'}, []byte(token), []byte(refresh)), err
 }
@@ -102,7 +117,7 @@ func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect b
 		token: NewSecret(string(texts[:s.Token])), typ: s.Type, extra: s.Extra,
 		issued: at(c.Issued), expiry: at(c.Expiry), life: s.Life, jitter: s.Jitter,
 		refreshToken: NewSecret(string(texts[s.Token:])), private: NewSecret(s.Private), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
-		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: s.Note, seed: s.Seed, loggedOut: s.LoggedOut,
+		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: noted(s.Note), seed: s.Seed, loggedOut: s.LoggedOut,
 	}
 	suspect = s.Saved.BootID != bootID && now.Wall.Before(s.Saved.Wall)
 	return r, suspect, nil

@@ -97,7 +97,7 @@ func (k *keeper) lifeOf() time.Duration {
 	if k.rec.life > 0 {
 		return k.rec.life
 	}
-	return k.spec.Source.Traits().Life
+	return k.src.Traits().Life
 }
 
 // lead is the effective lead; where no life is known yet it counts as 60 s.
@@ -106,16 +106,16 @@ func (k *keeper) lead() time.Duration {
 	if life == 0 {
 		return time.Minute
 	}
-	lead, _ := Lead(life, k.spec.Renew.Before)
+	lead, _ := Lead(life, k.renewal().Before)
 	return lead
 }
 
-func (k *keeper) minInterval() time.Duration { return k.spec.Renew.minInterval() }
+func (k *keeper) minInterval() time.Duration { return k.renewal().minInterval() }
 
 func (k *keeper) source() Source {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.spec.Source
+	return k.src
 }
 
 // session is what a step works from, with the source that it belongs to.
@@ -123,7 +123,7 @@ func (k *keeper) session(now Instant) (Source, Session) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := &k.rec
-	return k.spec.Source, Session{
+	return k.src, Session{
 		Token: r.token, RefreshToken: r.refreshToken, Extra: r.extra, Private: r.private, Seed: r.seed,
 		Valid: r.has() && r.expiry > now.Boot,
 	}
@@ -131,10 +131,10 @@ func (k *keeper) session(now Instant) (Source, Session) {
 
 // view gathers what decide looks at; k.mu is held.
 func (k *keeper) view(now Instant) view {
-	r, t := &k.rec, k.spec.Source.Traits()
+	r, t := &k.rec, k.src.Traits()
 	left := -1
 	if n := t.Session.MaxRefreshes; n > 0 {
-		left = max(0, n-r.refreshes)
+		left = max(0, n-int(r.refreshes))
 	}
 	login, refresh := laneView{k.login.notBefore, k.login.since}, laneView{k.refresh.notBefore, k.refresh.since}
 	if r.loggedOut {
@@ -154,7 +154,7 @@ func (k *keeper) view(now Instant) view {
 // moved says that the published value came from another source than the config
 // names now. k.mu is held.
 func (k *keeper) moved() bool {
-	return k.rec.has() && k.rec.fingerprint != k.spec.Source.Traits().Fingerprint
+	return k.rec.has() && k.rec.fingerprint != k.src.Traits().Fingerprint
 }
 
 // ask wishes for a renewal now. k.mu is held.
@@ -211,7 +211,7 @@ func (k *keeper) poke(p poke) {
 	case pokeSecret:
 		k.epoch++
 		k.free()
-		if k.spec.Source.Traits().SelfStart {
+		if k.src.Traits().SelfStart {
 			k.over = false
 		}
 	case pokeAccount:
@@ -244,7 +244,7 @@ var announcements = [...]time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.
 // personNeeded is when a person has to sign in again, 0 when none has to or the
 // time is not known. k.mu is held.
 func (k *keeper) personNeeded(now Instant) time.Duration {
-	if !k.spec.Source.Traits().NeedsPerson {
+	if !k.src.Traits().NeedsPerson {
 		return 0
 	}
 	v := k.view(now)

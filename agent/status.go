@@ -56,7 +56,7 @@ func (t Token) Status() Status {
 	now := k.a.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	tr, r := k.spec.Source.Traits(), &k.rec
+	tr, r := k.src.Traits(), &k.rec
 	at := func(b time.Duration) time.Time {
 		if b == 0 {
 			return time.Time{}
@@ -68,18 +68,18 @@ func (t Token) Status() Status {
 		Generation: r.generation, Revision: r.revision,
 		RefreshIdleExpiresAt: at(r.idleEnd), RefreshExpiresAt: at(r.refreshEnd),
 		SessionExpiresAt: at(r.hardEnd(tr.Session)), SessionStartedAt: at(r.loginSent),
-		Renewing: k.renewing, OverlapNone: tr.OverlapNone, PersonBy: at(k.personNeeded(now)), Unsaved: k.unsaved, AtStart: k.spec.SecretAtStart, Note: r.note,
+		Renewing: k.renewing, OverlapNone: tr.OverlapNone, PersonBy: at(k.personNeeded(now)), Unsaved: k.unsaved, AtStart: k.atStart, Note: r.noteText(),
 	}
 	if r.has() {
 		s.IssuedAt, s.ExpiresAt = at(r.issued), at(r.expiry)
 		s.Refused = k.refused == r.generation && r.generation != 0
 	}
 	if n := tr.Session.MaxRefreshes; n > 0 {
-		left := max(0, n-r.refreshes)
+		left := max(0, n-int(r.refreshes))
 		s.RefreshesLeft = &left
 	}
 	if life := k.lifeOf(); life > 0 {
-		lead, cut := Lead(life, k.spec.Renew.Before)
+		lead, cut := Lead(life, k.renewal().Before)
 		s.LifeSeconds, s.LeadSeconds, s.LeadCut = life.Seconds(), lead.Seconds(), cut
 	}
 	step, next := decide(k.view(now))

@@ -22,6 +22,7 @@ type decoder struct {
 	file     string
 	dir      string // of file: relative paths start there
 	read     *text  // the file, for places
+	paths    map[string]string
 	problems Problems
 }
 
@@ -53,7 +54,13 @@ func (d *decoder) abs(p string) string {
 	if p == "" || filepath.IsAbs(p) {
 		return p
 	}
-	return filepath.Join(d.dir, p)
+	if d.paths[p] == "" {
+		if d.paths == nil {
+			d.paths = map[string]string{}
+		}
+		d.paths[p] = filepath.Join(d.dir, p)
+	}
+	return d.paths[p] // one for all tokens that name it
 }
 
 // decode fills v from n.

@@ -157,7 +157,7 @@ func (d *daemon) open(c *config.Config) error {
 		return stateFailure(err)
 	}
 	d.state = db
-	a, err := agent.New(agent.Options{Store: db, Clock: d.builder.clock, BootID: clock.BootID(), Log: d.log})
+	a, err := agent.New(agent.Options{Store: db, Clock: newClock(), BootID: clock.BootID(), Log: d.log})
 	if err != nil {
 		_ = db.Close()
 		return stateFailure(err)
