@@ -65,7 +65,7 @@ func renderJSON(p *agent.Publication) ([]byte, error) {
 func appendJSON(b []byte, p *agent.Publication) []byte {
 	b = append(b, `{"token":`...)
 	from := len(b)
-	b = appendString(b, p.Token.Reveal())
+	b = appendToken(b, p.Token.Reveal())
 	quoted := b[from+1 : len(b)-1]
 	b = appendString(append(b, `,"type":`...), p.Type)
 	b = strconv.AppendUint(append(b, `,"generation":`...), p.Generation, 10)
@@ -99,6 +99,15 @@ func appendJSON(b []byte, p *agent.Publication) []byte {
 
 func appendStamp(b []byte, t time.Time) []byte {
 	return append(t.UTC().Truncate(time.Second).AppendFormat(append(b, '"'), time.RFC3339), '"')
+}
+
+// appendToken is appendString of a token, of which it is known that it holds
+// 0x21 to 0x7E alone.
+func appendToken(b []byte, s string) []byte {
+	if strings.IndexByte(s, '"') >= 0 || strings.IndexByte(s, '\\') >= 0 {
+		return appendString(b, s)
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 // appendString writes a JSON string; what needs escaping is left to encoding/json.
