@@ -53,7 +53,7 @@ type step struct {
 // nil if one of them is more than a warning.
 func Compile(name string, s *Spec) (*Program, []Problem) {
 	c := &compiler{spec: s, prog: &Program{name: name, spec: s, settings: map[[32]byte]*settings{}},
-		funcs: map[string]*function{}, inputs: map[string]int{}, vars: map[string]int{}, extras: map[string]bool{}}
+		funcs: map[string]*function{}, inputs: map[string]int{}, vars: map[string]int{}, extras: map[string]bool{}, loose: map[string]bool{}}
 	for _, f := range functions() {
 		c.funcs[f.name] = f
 	}
@@ -91,6 +91,7 @@ func (c *compiler) declare() {
 			for name := range s.Extract {
 				if extra, ok := strings.CutPrefix(name, "extra."); ok {
 					c.extras[extra] = true
+					c.loose[extra] = c.loose[extra] || s.Extract[name].As != "url"
 				}
 			}
 		}

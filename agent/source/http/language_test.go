@@ -83,6 +83,7 @@ func TestProblemsNameThePlace(t *testing.T) {
 		{"value's name", strings.Replace(simple, "/token}", "/token}, expires_in: {value: '${tll}'}", 1) + "inputs: {ttl: {}}", `login.extract.expires_in.value: unknown name "tll" (did you mean ttl?)`},
 		{"value's session", strings.Replace(simple, "/token}", "/token}, expires_in: {value: '${token}'}", 1), `a login comes before there is a session`},
 		{"as", strings.Replace(simple, "/token}", "/token}, extra.u: {header: Location, as: uri}", 1), `login.extract["extra.u"].as: unknown word "uri" (url)`},
+		{"a loose place", strings.Replace(simple, "/token}", "/token}, extra.u: {header: Location}", 1) + "logout: {request: {method: DELETE, url: '${extra.u}', bearer: true}}", `logout.request.url: begins with what a server names`},
 		{"as of a token", strings.Replace(simple, "/token}", "/token, as: url}", 1), `login.extract.token.as: is for extra.NAME`},
 		{"json's pointer", strings.Replace(simple, "u: x", `u: "${json(s, 'a')}"`, 1) + "inputs: {s: {}}", `login.request.json.u: a pointer begins with /`},
 	} {

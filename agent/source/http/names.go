@@ -18,6 +18,7 @@ type compiler struct {
 	inputs   map[string]int
 	vars     map[string]int
 	extras   map[string]bool
+	loose    map[string]bool // extras that may be on another host, were they URLs
 	problems spec.Problems
 
 	only func(n *node) string // what a place does not allow, "" where it does

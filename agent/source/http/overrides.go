@@ -174,7 +174,7 @@ func (p *Program) bindSettings(o *Overrides, env *Env) (*settings, spec.Problems
 
 func (p *Program) newSettings(o *Overrides, env *Env) (*settings, spec.Problems) {
 	c := &compiler{spec: p.spec, prog: p, funcs: map[string]*function{}, inputs: map[string]int{},
-		vars: map[string]int{}, extras: map[string]bool{}}
+		vars: map[string]int{}, extras: map[string]bool{}, loose: map[string]bool{}}
 	for _, f := range functions() {
 		c.funcs[f.name] = f
 	}

@@ -474,8 +474,8 @@ func TestNoVendorInGo(t *testing.T) {
 }
 
 func TestPresetsAreListed(t *testing.T) {
-	const want = "apns app-store-connect auth0 awx box-jwt cisco-apic cisco-fmc commander cylance docker-registry emnify entra etcd f5-bigip " +
-		"github-app google-service-account grafana keycloak keystone okta pocketbase proxmox redfish rubrik salesforce-jwt snowflake-keypair " +
+	const want = "apns app-store-connect auth0 awx box-jwt check-point cisco-apic cisco-fmc commander cylance docker-registry emnify entra etcd f5-bigip " +
+		"github-app google-service-account grafana graylog keycloak keystone okta pocketbase proxmox redfish rubrik salesforce-jwt snowflake-keypair " +
 		"vault-approle vcenter veeam zabbix zoom-s2s"
 	if got := strings.Join(http.Presets(), " "); got != want {
 		t.Errorf("got %s", got)

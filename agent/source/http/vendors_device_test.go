@@ -28,6 +28,48 @@ func deviceTrials() []trial {
 		{preset: "cisco-fmc", routes: fmc, life: 30 * time.Minute, shown: "X-auth-access-token: %s", renews: "refresh", spends: true, logout: true, extra: map[string]string{"domain": "d1"}, in: user("https://fmc.example", nil),
 			wrong:   []wrong{wrongPassword, over, {name: "too often", do: func(v *vendor) { v.made = 120 }, kind: agent.Throttled, wait: time.Minute}},
 			mutants: []mutant{{"refresh_token: {header: X-auth-refresh-token}", "refresh_token: {header: X-auth-refresh}", agent.Misconfigured}}},
+		{preset: "check-point", name: "user", routes: checkPoint, life: 10 * time.Minute, shown: "X-chkp-sid: %s", renews: "extend", logout: true, extra: map[string]string{"uid": "u1"}, in: user("https://cp.example", nil),
+			wrong: []wrong{wrongPassword, over, {name: "too often", do: func(v *vendor) { v.made = -1 }, kind: agent.Throttled, wait: time.Minute},
+				{name: "writing", in: values{"read_only": false}, kind: agent.Rejected}, {name: "url", in: values{"url": "https://cp.example/web_api"}, kind: agent.Misconfigured}},
+			mutants: []mutant{{"user: \"${username}\"", "username: \"${username}\"", agent.Rejected}, {"session-timeout: \"${timeout}\", ", "", agent.Rejected}}},
+		{preset: "check-point", name: "key", routes: checkPoint, life: time.Hour, shown: "X-chkp-sid: %s", renews: "extend", logout: true, in: values{"url": "https://cp.example", "api_key": "hunter2", "timeout": "1h"},
+			wrong: []wrong{{name: "key", in: values{"api_key": "wrong"}, kind: agent.Rejected}}},
+	}
+}
+
+func checkPoint(v *vendor) {
+	const h = "X-Chkp-Sid"
+	life := time.Duration(0)
+	fail := func(status int, code string) reply {
+		return reply{status, object{"code": code, "message": "hunter2"}, nil}
+	}
+	v.on("POST /web_api/login", func(a *ask) reply {
+		ask, _ := a.at("session-timeout").(float64)
+		byUser := a.at("user") == "bob" && a.at("password") == "hunter2" && !hasKey(a, "api-key")
+		byKey := a.at("api-key") == "hunter2" && !hasKey(a, "user") && !hasKey(a, "password")
+		switch {
+		case v.made < 0:
+			return fail(400, "err_too_many_requests")
+		case !byUser && !byKey, ask < 10, ask > 3600, a.at("read-only") != true, hasKey(a, "domain"):
+			return fail(400, "err_login_failed")
+		}
+		life = time.Duration(ask) * time.Second
+		return reply{200, object{"sid": v.mint(life), "uid": "u1", "session-timeout": ask}, nil}
+	})
+	for _, path := range []string{"keepalive", "logout"} {
+		v.on("POST /web_api/"+path, func(a *ask) reply {
+			switch sid := a.Header.Get(h); {
+			case !v.good(sid):
+				return fail(401, "generic_err_wrong_session_id")
+			case string(a.body) != "{}":
+				return fail(400, "generic_err_invalid_syntax")
+			case path == "logout":
+				delete(v.live, sid)
+			default:
+				v.live[sid] = v.now().Add(life)
+			}
+			return reply{200, object{"message": "OK"}, nil}
+		})
 	}
 }
 

@@ -43,6 +43,9 @@ func loginTrials() []trial {
 			wrong: []wrong{wrongPassword, {name: "external user", in: values{"username": "ldap"}, kind: agent.Misconfigured}, {name: "url", in: values{"url": "https://a.example"}, kind: agent.Misconfigured},
 				{name: "deleted already", step: agent.StepLogout, do: func(v *vendor) { clear(v.live) }, kind: agent.SessionOver}},
 			mutants: []mutant{{"application: null, ", "", agent.Misconfigured}}},
+		{preset: "graylog", routes: graylog, life: 8 * time.Hour, shown: "Authorization: Basic dG9rZW4tMTpzZXNzaW9u", logout: true, in: user("https://gl.example", nil),
+			wrong:   []wrong{wrongPassword, {name: "ended already", step: agent.StepLogout, do: func(v *vendor) { clear(v.live) }, kind: agent.SessionOver}, {name: "url", in: values{"url": "https://gl.example/api"}, kind: agent.Misconfigured}},
+			mutants: []mutant{{"headers: {X-Requested-By: renewd, Accept: application/json}, ", "", agent.Rejected}, {"/valid_until", "/until", agent.Misconfigured}}},
 		{preset: "rubrik", routes: rubrik, life: 24 * time.Hour, shown: bearer, logout: true, in: values{"url": "https://r.example", "id": "User:::1", "secret": "hunter2"},
 			wrong: []wrong{{name: "secret", in: values{"secret": "wrong"}, kind: agent.Rejected}, {name: "ended already", step: agent.StepLogout, do: func(v *vendor) { clear(v.live) }, kind: agent.SessionOver}}},
 		{preset: "veeam", routes: veeam, life: 15 * time.Minute, shown: bearer, renews: "refresh", spends: true, logout: true, in: user("https://v.example:9419", nil),
@@ -197,6 +200,26 @@ func hasKey(a *ask, key string) bool {
 	m, _ := a.at().(map[string]any)
 	_, ok := m[key]
 	return ok
+}
+
+func graylog(v *vendor) {
+	v.on("POST /api/system/sessions", func(a *ask) reply {
+		switch {
+		case a.Header.Get("X-Requested-By") == "":
+			return reply{400, object{"type": "ApiError", "message": "CSRF protection header is missing."}, nil}
+		case a.at("username") != "bob" || a.at("password") != "hunter2":
+			return reply{401, object{"type": "ApiError", "message": "Invalid credentials"}, nil}
+		}
+		return reply{200, object{"session_id": v.mint(8 * time.Hour), "valid_until": v.now().Add(8 * time.Hour).UTC().Format("2006-01-02T15:04:05.000-0700")}, nil}
+	})
+	v.on("DELETE /api/system/sessions/{id}", func(a *ask) reply {
+		id := a.PathValue("id")
+		if !a.basic(id, "session") || !v.good(id) || a.Header.Get("X-Requested-By") == "" {
+			return reply{401, object{"type": "ApiError"}, nil}
+		}
+		delete(v.live, id)
+		return reply{204, nil, nil}
+	})
 }
 
 func rubrik(v *vendor) {

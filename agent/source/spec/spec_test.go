@@ -86,3 +86,29 @@ func TestPlainPresent(t *testing.T) {
 		t.Error("none is none")
 	}
 }
+
+// A presentation without the http source's expressions.
+func TestPlainPresentations(t *testing.T) {
+	for _, c := range []struct {
+		p            spec.Present
+		header, want string // want "": refused
+	}{
+		{spec.Present{Header: "X-Auth", Value: "T ${token}"}, "X-Auth", "T abc"},
+		{spec.Present{Cookie: "SID"}, "Cookie", "SID=abc"},
+		{spec.Present{Cookie: "SID", Value: "<${token}>"}, "Cookie", "SID=<abc>"},
+		{spec.Present{Basic: &spec.BasicPair{Username: "${token}", Password: "x"}}, "", "Basic YWJjOng="},
+		{spec.Present{Value: "T"}, "", ""}, {spec.Present{Value: "${tokn}"}, "", ""}, {spec.Present{Header: "a b"}, "", ""},
+		{spec.Present{Header: "X", Cookie: "SID"}, "", ""}, {spec.Present{Basic: &spec.BasicPair{Username: "u", Password: "x"}}, "", ""},
+	} {
+		p, err := c.p.Plain()
+		if c.want == "" {
+			if err == nil {
+				t.Errorf("%+v was taken", c.p)
+			}
+			continue
+		}
+		if err != nil || p.Header != c.header || p.Value("abc", nil) != c.want {
+			t.Errorf("%+v: %v, %+v", c.p, err, p)
+		}
+	}
+}
