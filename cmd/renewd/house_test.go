@@ -24,6 +24,8 @@ var bans = []ban{
 	{"renewd/agent/source/http", "renewd/agent/source/exec", "sources never import each other", ""},
 	{"renewd/agent/source/exec", "renewd/agent/source/http", "sources never import each other", ""},
 	{"renewd/agent/source/file", "renewd/agent/source/exec", "sources never import each other", ""},
+	{"renewd/agent/source/oauth2", "renewd/agent/source/http", "sources never import each other", ""},
+	{"renewd/agent/source/http", "renewd/agent/source/oauth2", "sources never import each other", ""},
 	{"renewd/agent/", "renewd/cmd", "nothing depends on the program", ""},
 	{"renewd/sink", "renewd/cmd", "nothing depends on the program", ""},
 	{"renewd/", "testing", "the program links no test code", ""},

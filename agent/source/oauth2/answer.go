@@ -215,8 +215,9 @@ func (x *exchange) notes(g *agent.Grant, a *wire.Answer, r *reply) {
 	}
 	got := strings.FieldsFunc(granted, func(r rune) bool { return r == ' ' || r == ',' })
 	missing := slices.DeleteFunc(slices.Clone(x.src.spec.Scopes), func(s string) bool {
-		// offline_access is a wish for a refresh token, which many grant silently.
-		return slices.Contains(got, s) || s == "offline_access" && !g.RefreshToken.IsZero()
+		// These two are wishes for other tokens, and not every server lists them
+		// among what the access token is good for.
+		return slices.Contains(got, s) || s == "openid" || s == "offline_access" && !g.RefreshToken.IsZero()
 	})
 	if len(missing) > 0 {
 		g.Note = "the server granted fewer scopes than asked: without " + strings.Join(missing, ", ")

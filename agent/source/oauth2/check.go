@@ -63,7 +63,7 @@ func (c *checker) add(path, hint, format string, args ...any) {
 func (c *checker) grant() {
 	s := c.spec
 	if s.Grant == "" {
-		c.add("", "write grant: client_credentials, or one of: "+strings.Join(Grants(), ", "), "has no grant")
+		c.add("", "write grant: and one of: "+strings.Join(Grants(), ", "), "has no grant")
 		return
 	}
 	if !slices.Contains(Grants(), s.Grant) {

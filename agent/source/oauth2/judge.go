@@ -147,7 +147,7 @@ type meaning struct {
 }
 
 // meaning knows the codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8693
-// §2.2.2, RFC 8707 §2, RFC 9449 §5, RFC 7009 §2.2.1 and OpenID Connect Core
+// §2.2.2, RFC 8707 §2, RFC 9449 §5, RFC 7009 §2.2.1, RFC 7591 §3.2.2 and OpenID Connect Core
 // §3.1.2.6; only these are ever shown.
 func (x *exchange) meaning(code string) (m meaning, ok bool) {
 	person := x.src.spec.Grant == DeviceCode || x.src.spec.Grant == AuthorizationCode
@@ -165,6 +165,8 @@ func (x *exchange) meaning(code string) (m meaning, ok bool) {
 		return meaning{kind: agent.Misconfigured, hint: "look at resource and audience"}, true
 	case "invalid_request":
 		return meaning{kind: agent.Misconfigured, hint: x.requestHint()}, true
+	case "invalid_client_metadata", "invalid_redirect_uri":
+		return meaning{kind: agent.Misconfigured, hint: "look at what the server knows of this client"}, true
 	case "unsupported_response_type", "request_not_supported", "request_uri_not_supported", "unsupported_token_type":
 		return meaning{kind: agent.Misconfigured}, true
 	case "temporarily_unavailable", "server_error":
@@ -212,7 +214,7 @@ func (x *exchange) invalidGrant() meaning {
 	case TokenExchange:
 		return meaning{kind: agent.Rejected, hint: "the subject_token was refused"}
 	}
-	return meaning{kind: agent.Rejected, hint: "look at client_id and what proves it"}
+	return meaning{kind: agent.Rejected, hint: "look at client_id and what proves it; a client that must prove a key needs dpop: true"}
 }
 
 // invalidClient is about the client, not about the session: that is kept, and
@@ -242,7 +244,7 @@ func (x *exchange) requestHint() string {
 	case x.src.spec.Grant == AuthorizationCode:
 		return "look at what the server knows of this client: redirect_port and redirect_path must agree with it"
 	}
-	return "the server finds a parameter wrong or missing: look at scopes, audience, resource and params"
+	return "the server finds a parameter wrong or missing: look at scopes, audience, resource and params; or this client may not have this grant"
 }
 
 func (x *exchange) proofHint(code string) string {
