@@ -4,6 +4,7 @@ import (
 	"iter"
 	"regexp"
 	"strings"
+	"sync"
 
 	"renewd/agent"
 	"renewd/agent/secret"
@@ -41,7 +42,7 @@ func (s *Source) Secrets(own bool) iter.Seq2[string, secret.Handle] {
 		for name, v := range s.set.prog.spec.Vars {
 			// A literal is no secret by its type, but by its name it may be one.
 			text, ok := v.Value.V.(string)
-			if ok && secretName.MatchString(name) && !strings.Contains(text, "${") && text != "" &&
+			if ok && secretName().MatchString(name) && !strings.Contains(text, "${") && text != "" &&
 				!yield(spec.Key("vars", name), secret.Plain(text).Handle()) {
 				return
 			}
@@ -49,7 +50,10 @@ func (s *Source) Secrets(own bool) iter.Seq2[string, secret.Handle] {
 	}
 }
 
-var secretName = regexp.MustCompile(`(?i)passw|passphrase|secret|api_?key|private_?key|^pass$|^pwd$`)
+// Compiled at its first use: every verb pays for what a package does at its start.
+var secretName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)passw|passphrase|secret|api_?key|private_?key|^pass$|^pwd$`)
+})
 
 // inline says that the Spec stands in the config, beside `type: http`.
 func (p *Program) inline() bool { return p.name == "http" }
