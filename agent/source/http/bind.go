@@ -351,8 +351,18 @@ func (b *binder) fingerprint() string {
 // principal names who logs in: the texts among the inputs, but for URLs, choices
 // and secrets. Scopes are lists and no part of it: the same client with other
 // scopes is locked with the first.
-func (s *Source) principal() string {
+func (s *Source) principal(sc *scope) string {
 	var parts []string
+	if who := s.set.prog.who; who != nil {
+		// It may be read from a secret, so it is not kept as it is. What cannot be
+		// told is unset.
+		if v, err := who.eval(sc.again()); err == nil && !isUnset(v) {
+			if text, err := toText(v); err == nil {
+				sum := sha256.Sum256([]byte(text))
+				parts = append(parts, base64.RawURLEncoding.EncodeToString(sum[:12]))
+			}
+		}
+	}
 	for i, v := range s.values {
 		in := &s.set.prog.inputs[i]
 		text, ok := v.(string)

@@ -26,6 +26,7 @@ type Program struct {
 	logout  []step
 	extend  []step
 	rules   []rule
+	who     *template     // principal; nil: the inputs name it
 	secrets []namedSecret // that the Spec itself names
 	core    [32]byte      // of what makes a session another one
 
@@ -65,6 +66,11 @@ func Compile(name string, s *Spec) (*Program, []Problem) {
 	c.compileVars()
 	c.steps()
 	c.prog.rules = c.rules("errors", s.Errors, "")
+	if s.Principal != "" {
+		c.only = noSession
+		c.prog.who = c.text("principal", s.Principal)
+		c.only = nil
+	}
 	c.overrides("", &s.Overrides)
 	c.prog.core = core(s)
 	if c.problems.Fatal() {
@@ -100,7 +106,7 @@ func (c *compiler) declare() {
 
 // specKeys are the words beside inputs, which cannot be inputs' names.
 func specKeys() []string {
-	return []string{"type", "language", "inputs", "one_of", "vars", "login", "refresh", "logout", "extend", "errors",
+	return []string{"type", "language", "inputs", "one_of", "vars", "login", "refresh", "logout", "extend", "errors", "principal",
 		"lifetime", "session", "present", "tls", "proxy", "rejected", "limits", "steps"}
 }
 
@@ -197,12 +203,7 @@ func (c *compiler) stepList(name string, kind agent.Step, list []Step) []step {
 func (c *compiler) step(path, name string, kind agent.Step, s *Step) step {
 	c.only = nil
 	if kind == agent.StepLogin {
-		c.only = func(n *node) string {
-			if n.kind == nodeToken || n.kind == nodeExtra || n.kind == nodeRefresh && n.index < 0 {
-				return fmt.Sprintf("a login comes before there is a session, so %s has no value", n.text)
-			}
-			return ""
-		}
+		c.only = noSession
 	}
 	out := step{name: name, kind: kind, when: s.When, rejected: s.Rejected}
 	if s.Token != "" || s.MinAge != "" {
@@ -223,6 +224,14 @@ func (c *compiler) step(path, name string, kind agent.Step, s *Step) step {
 	}
 	c.stepRules(path, name, s, &out)
 	return out
+}
+
+// noSession is for what stands before a session.
+func noSession(n *node) string {
+	if n.kind == nodeToken || n.kind == nodeExtra || n.kind == nodeRefresh && n.index < 0 {
+		return fmt.Sprintf("a login comes before there is a session, so %s has no value", n.text)
+	}
+	return ""
 }
 
 func (c *compiler) stepRules(path, name string, s *Step, out *step) {

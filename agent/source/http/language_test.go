@@ -83,6 +83,7 @@ func TestProblemsNameThePlace(t *testing.T) {
 		{"value's name", strings.Replace(simple, "/token}", "/token}, expires_in: {value: '${tll}'}", 1) + "inputs: {ttl: {}}", `login.extract.expires_in.value: unknown name "tll" (did you mean ttl?)`},
 		{"value's session", strings.Replace(simple, "/token}", "/token}, expires_in: {value: '${token}'}", 1), `a login comes before there is a session`},
 		{"as", strings.Replace(simple, "/token}", "/token}, extra.u: {header: Location, as: uri}", 1), `login.extract["extra.u"].as: unknown word "uri" (url)`},
+		{"principal", simple + "principal: '${token}'", `principal: a login comes before there is a session`},
 		{"a loose place", strings.Replace(simple, "/token}", "/token}, extra.u: {header: Location}", 1) + "logout: {request: {method: DELETE, url: '${extra.u}', bearer: true}}", `logout.request.url: begins with what a server names`},
 		{"as of a token", strings.Replace(simple, "/token}", "/token, as: url}", 1), `login.extract.token.as: is for extra.NAME`},
 		{"json's pointer", strings.Replace(simple, "u: x", `u: "${json(s, 'a')}"`, 1) + "inputs: {s: {}}", `login.request.json.u: a pointer begins with /`},
@@ -389,6 +390,28 @@ func TestCredential(t *testing.T) {
 	b := cred(values{"app_secret": "other"})
 	if b.Digest == a.Digest || b.Principal != a.Principal {
 		t.Error("another secret is another digest of the same principal")
+	}
+}
+
+// Who logs in may be told by a key file: two files of one account are one
+// principal, and nothing of them is in it.
+func TestPrincipalOfASecret(t *testing.T) {
+	yaml := simple + "inputs: {f: {secret: true}}\nprincipal: \"${json(f, '/who')}\""
+	of := func(f string) agent.Credential {
+		in := values{"f": f}
+		if f == "" {
+			in = nil
+		}
+		src, _ := only(t, strings.Replace(yaml, "u: x", `u: "${f}"`, 1), in)
+		at, err := src.Prepare(t.Context(), agent.StepLogin, agent.Session{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at.Credential
+	}
+	a, b, c, none := of(`{"who":"hunter2","k":1}`), of(`{"who":"hunter2","k":2}`), of(`{"who":"eve"}`), of("")
+	if a.Principal != b.Principal || a.Digest == b.Digest || a.Principal == c.Principal || none.Principal != "" || strings.Contains(a.Principal, "hunter2") {
+		t.Errorf("%q %q %q %q", a.Principal, b.Principal, c.Principal, none.Principal)
 	}
 }
 

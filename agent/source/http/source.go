@@ -43,7 +43,7 @@ func (s *Source) Prepare(ctx context.Context, kind agent.Step, session agent.Ses
 		return nil, agent.ErrPassedOver
 	}
 	a := &agent.Attempt{Spends: kind == agent.StepRefresh && s.set.rotates && sc.usesSpends}
-	a.Credential = agent.Credential{Origin: s.set.client.Host(req.URL).Origin, Principal: s.principal(), Digest: [32]byte(sc.digest.Sum(nil))}
+	a.Credential = agent.Credential{Origin: s.set.client.Host(req.URL).Origin, Principal: s.principal(sc), Digest: [32]byte(sc.digest.Sum(nil))}
 	a.Send = func(ctx context.Context) (*agent.Grant, error) {
 		if sc.timed || sc.signed {
 			req = nil // it holds something of the moment, and may have waited for its turn

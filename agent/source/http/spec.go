@@ -26,6 +26,9 @@ type Spec struct {
 	Extend   []Step           `yaml:"extend,one"`
 	Errors   []Rule           `yaml:"errors"`
 
+	// Principal names who logs in, where the inputs do not: a key file says it.
+	Principal string `yaml:"principal"`
+
 	Overrides `yaml:",inline"`
 
 	// Values are the other keys beside these: what inputs are given. A preset's
