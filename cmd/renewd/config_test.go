@@ -85,7 +85,8 @@ func TestExamplesAreAccepted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			secrets := map[string]string{"commander.password": "x", "cylance.secret": "x", "emnify.token": "x"}
+			secrets := map[string]string{"commander.password": "x", "cylance.secret": "x", "emnify.token": "x",
+				"github-app.pem": "x", "vault.secret-id": "x", "vcenter.password": "x"}
 			out, errs, code := checkFile(t, data, secrets)
 			if code != exitOK || strings.Contains(errs, "warning") {
 				t.Errorf("exit code %d\n%s%s", code, out, errs)
