@@ -119,6 +119,8 @@ func TestKinds(t *testing.T) {
 		{fail(400, "invalid_grant"), agent.Rejected, agent.SessionOver},
 		{fail(401, "invalid_client"), agent.Rejected, agent.Misconfigured}, // the session is kept
 		{fail(400, "unauthorized_client"), agent.Misconfigured, same},
+		{fail(401, "unauthorized_client"), agent.Rejected, agent.Misconfigured}, // Keycloak's wrong secret
+		{fail(401, "access_denied"), agent.Rejected, agent.Misconfigured},       // Auth0's
 		{fail(400, "invalid_scope"), agent.Misconfigured, same},
 		{fail(400, "unsupported_grant_type"), agent.Misconfigured, same},
 		{fail(400, "invalid_target"), agent.Misconfigured, same},

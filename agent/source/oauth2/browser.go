@@ -112,7 +112,7 @@ func (x *exchange) checkIssuer(p *place, q url.Values) error {
 }
 
 func (x *exchange) browserError(code string) *agent.Error {
-	m, ok := x.meaning(code)
+	m, ok := x.meaning(code, 0)
 	if !ok {
 		return x.late("the server sent the browser back with an error that OAuth does not know")
 	}

@@ -70,6 +70,9 @@ type issuer struct {
 	doc   *document
 	until time.Duration // when doc is to be fetched anew, on the boot clock
 	since time.Duration // when it was fetched
+
+	failed   error // of the last fetch,
+	failedAt time.Duration
 }
 
 // document is what is read of a discovery document.
@@ -91,6 +94,7 @@ func (i *issuer) get(ctx context.Context, now agent.Clock) (*document, error) {
 	if doc, ok := current(); ok {
 		return doc, nil
 	}
+	began := now().Boot
 	select {
 	case i.turn <- struct{}{}:
 		defer func() { <-i.turn }()
@@ -101,6 +105,9 @@ func (i *issuer) get(ctx context.Context, now agent.Clock) (*document, error) {
 	if ok {
 		return old, nil
 	}
+	if err := i.failedSince(began); err != nil && old == nil {
+		return nil, err // those who waited for a fetch that failed do not each fail anew
+	}
 	doc, err := i.fetch(ctx, now)
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -109,10 +116,21 @@ func (i *issuer) get(ctx context.Context, now agent.Clock) (*document, error) {
 		return old, nil
 	}
 	if err != nil {
+		i.failed, i.failedAt = err, now().Boot
 		return nil, err
 	}
 	i.doc, i.since, i.until = doc, now().Boot, now().Boot+documentAge
 	return doc, nil
+}
+
+// failedSince is the error of a fetch that ended after a time, nil if none did.
+func (i *issuer) failedSince(began time.Duration) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.failedAt > began {
+		return i.failed
+	}
+	return nil
 }
 
 // moved asks for a new document after an endpoint of doc answered 404. It
@@ -147,9 +165,9 @@ func (i *issuer) fetch(ctx context.Context, now agent.Clock) (*document, error) 
 		a, err := i.client.Do(ctx, &wire.Request{Method: nethttp.MethodGet, URL: u, Clock: now,
 			Header: nethttp.Header{"Accept": {"application/json"}}})
 		if err != nil {
-			e := *at(err, "")
+			e := at(err, "")
 			e.Unsent, e.Detail = true, "discovery: "+e.Detail
-			return nil, &e
+			return nil, e
 		}
 		if last = i.refused(a); last == nil {
 			return i.read(a.Body)

@@ -3,6 +3,7 @@ package oauth2_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,4 +175,31 @@ func TestEndpointsGivenAndFound(t *testing.T) {
 	if q := srv.last(); q.form.Get("client_secret") == "" || q.basic != "" {
 		t.Errorf("sent %v", q.form)
 	}
+}
+
+// Tokens that wait for one fetch share its failure: a server that is down is not
+// asked by each of them in turn.
+func TestFailureIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &server{}
+		srv.serve = func(asked) answer { time.Sleep(time.Second); return answer{500, nil, ""} }
+		transports, issuers := wire.NewTransports(wire.Options{RoundTrip: srv, Clock: clock}), &oauth2.Issuers{}
+		var wg sync.WaitGroup
+		for range 50 {
+			src, ps := oauth2.New(discovering(), &oauth2.Env{Now: clock, Transports: transports, Issuers: issuers})
+			if src == nil {
+				t.Fatal(ps)
+			}
+			wg.Go(func() {
+				_, err := call(t, src, agent.StepLogin, agent.Session{})
+				if e, ok := err.(*agent.Error); !ok || e.Kind != agent.Transient || !e.Unsent { //nolint:errorlint // it must be one itself
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if srv.count() != 1 {
+			t.Errorf("%d requests", srv.count())
+		}
+	})
 }

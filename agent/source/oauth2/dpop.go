@@ -56,6 +56,8 @@ func (x *exchange) loadKey() error {
 	return err
 }
 
+const longestNonce = 4 << 10
+
 // proof is the one for a request to the token endpoint.
 func (x *exchange) proof(u *url.URL, now time.Time) (string, error) {
 	return proof(x.state.Algorithm, x.key, nethttp.MethodPost, u, x.src.nonce(u), "", now)
@@ -97,24 +99,22 @@ func (s *Source) prove(session agent.Session, method, to, nonce string) (string,
 		return "", fmt.Errorf("there is no token to prove anything for")
 	}
 	u, err := url.Parse(to)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	if err != nil || len(to) > 8<<10 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return "", fmt.Errorf("the url is not an absolute one of http")
 	}
-	if method == "" || strings.ContainsFunc(method, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_' }) {
+	if method == "" || len(method) > 32 || strings.ContainsFunc(method, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_' }) {
 		return "", fmt.Errorf("the method is none of http")
 	}
-	if !legal(nonce) {
-		return "", fmt.Errorf("the nonce has characters that no header can carry")
+	if !legal(nonce) || len(nonce) > longestNonce {
+		return "", fmt.Errorf("the nonce is too long, or has characters that no header can carry")
 	}
 	key, err := signer.ParseKey(state.Algorithm, []byte(state.Key))
 	if err != nil {
 		return "", err
 	}
-	now := s.clock().Wall
-	if skew, ok := s.client.Host(u).Skew(); ok && skew.Abs() >= skewFelt {
-		now = now.Add(skew)
-	}
-	return proof(state.Algorithm, key, method, u, nonce, session.Token.Reveal(), now)
+	// Whose API it is we never saw; the server that issued the token is the best
+	// guess at its clock.
+	return proof(state.Algorithm, key, method, u, nonce, session.Token.Reveal(), s.now(s.home()))
 }
 
 // nonce is what the server of u last gave us to sign.
@@ -128,13 +128,16 @@ func (s *Source) nonce(u *url.URL) string {
 // reports whether it is another one than was known.
 func (s *Source) noteNonce(u *url.URL, a *wire.Answer) bool {
 	nonce := a.Header.Get("DPoP-Nonce")
-	if nonce == "" || !s.spec.DPoP || len(nonce) > 4096 || !legal(nonce) {
+	if nonce == "" || !s.spec.DPoP || len(nonce) > longestNonce || !legal(nonce) {
 		return false
 	}
 	origin := s.client.Host(u).Origin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	news := s.nonces[origin] != nonce
+	if s.nonces == nil {
+		s.nonces = map[string]string{}
+	}
 	s.nonces[origin] = nonce
 	return news
 }

@@ -61,7 +61,7 @@ func TestDPoP(t *testing.T) {
 	}
 	session = next(session, agent.StepRefresh, r)
 	nonce = "n2"
-	if g = login(t, src); srv.count() != 5 || key(srv.last().header.Get("DPoP")) == first {
+	if login(t, src); srv.count() != 5 || key(srv.last().header.Get("DPoP")) == first {
 		t.Error("a login has the key of the session before")
 	}
 

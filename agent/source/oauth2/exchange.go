@@ -152,7 +152,7 @@ func (x *exchange) post(ctx context.Context, which endpoint, form makeForm) (a *
 		if err != nil {
 			return nil, nil, at(err, x.step)
 		}
-		now := x.now(p.url, a, clock)
+		now := x.src.now(p.url)
 		req, err := x.request(p, which, form, now)
 		if err != nil {
 			return nil, nil, unbuilt(x.step, err)
@@ -168,10 +168,10 @@ func (x *exchange) post(ctx context.Context, which endpoint, form makeForm) (a *
 			return a, r, nil
 		case r.code == "use_dpop_nonce" && news && x.src.spec.DPoP && !nonce:
 			nonce = true
-		case bad.Kind == agent.ClockOff && a.HasSkew && !clock:
-			clock = true
+		case bad.Kind == agent.ClockOff && x.signed && a.HasSkew && !clock:
+			clock = true // the host's skew is known now
 		case bad.Kind == agent.ClockOff:
-			return a, r, clockError(x.step, a)
+			return a, r, x.clockError(a)
 		case a.Status == 404 && p.doc != nil && !moved && x.src.issuer.moved(p.doc, x.src.clock):
 			moved = true
 		default:
@@ -180,14 +180,11 @@ func (x *exchange) post(ctx context.Context, which endpoint, form makeForm) (a *
 	}
 }
 
-// now is the time to sign with: by the clock of the answer that refused what was
-// signed, else by what the host last showed.
-func (x *exchange) now(u *url.URL, last *wire.Answer, refused bool) time.Time {
-	now := x.src.clock().Wall
-	if refused {
-		return now.Add(last.Skew)
-	}
-	if skew, ok := x.src.client.Host(u).Skew(); ok && skew.Abs() >= skewFelt {
+// now is the time to sign with: by the clock that the host last showed, which is
+// that of the answer before.
+func (s *Source) now(u *url.URL) time.Time {
+	now := s.clock().Wall
+	if skew, ok := s.client.Host(u).Skew(); ok && skew.Abs() >= skewFelt {
 		return now.Add(skew)
 	}
 	return now
@@ -214,14 +211,20 @@ func (x *exchange) request(p *place, which endpoint, form makeForm, now time.Tim
 	return &wire.Request{Method: nethttp.MethodPost, URL: p.url, Header: header, Body: []byte(values.Encode()), Clock: x.src.clock}, nil
 }
 
-func clockError(step agent.Step, a *wire.Answer) *agent.Error {
-	e := &agent.Error{Kind: agent.Misconfigured, Step: step, Hint: "set this machine's clock (NTP); then look at the key"}
+func (x *exchange) clockError(a *wire.Answer) *agent.Error {
+	e := &agent.Error{Kind: agent.Misconfigured, Step: x.step, Hint: "set this machine's clock (NTP); then look at the key",
+		Detail: fmt.Sprintf("server answered %d, and its clock cannot be told", a.Status)}
+	if !a.HasSkew {
+		return e
+	}
 	side := "ahead of"
 	if a.Skew < 0 {
 		side = "behind"
 	}
-	e.Detail = fmt.Sprintf("server answered %d; its clock is %s %s ours, and what was signed by its clock was refused too",
-		a.Status, a.Skew.Abs().Round(time.Second), side)
+	e.Detail = fmt.Sprintf("server answered %d; its clock is %s %s ours", a.Status, a.Skew.Abs().Round(time.Second), side)
+	if x.signed {
+		e.Detail += ", and what was signed by its clock was refused too"
+	}
 	return e
 }
 

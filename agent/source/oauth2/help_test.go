@@ -1,7 +1,6 @@
 package oauth2_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -209,5 +208,3 @@ func wantKind(t testing.TB, err error, k agent.Kind, parts ...string) *agent.Err
 	}
 	return e
 }
-
-func background(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }

@@ -87,7 +87,7 @@ func (x *exchange) judge(a *wire.Answer, r *reply) *agent.Error {
 	if a.Status == 429 {
 		return say(agent.Throttled, "", said)
 	}
-	if m, ok := x.meaning(r.code); ok {
+	if m, ok := x.meaning(r.code, a.Status); ok {
 		if m.kind == agent.Transient && wait > 0 {
 			m.kind = agent.Throttled
 		}
@@ -149,9 +149,12 @@ type meaning struct {
 // meaning knows the codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8693
 // §2.2.2, RFC 8707 §2, RFC 9449 §5, RFC 7009 §2.2.1, RFC 7591 §3.2.2 and OpenID Connect Core
 // §3.1.2.6; only these are ever shown.
-func (x *exchange) meaning(code string) (m meaning, ok bool) {
+func (x *exchange) meaning(code string, status int) (m meaning, ok bool) {
 	person := x.src.spec.Grant == DeviceCode || x.src.spec.Grant == AuthorizationCode
 	login := x.step == agent.StepLogin
+	if status == 401 && (code == "unauthorized_client" || code == "access_denied") {
+		code = "invalid_client" // as Keycloak and Auth0 tell of a wrong secret
+	}
 	switch code {
 	case "invalid_grant", "invalid_token":
 		return x.invalidGrant(), true

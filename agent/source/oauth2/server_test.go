@@ -322,7 +322,7 @@ func (p *provider) approve(t *testing.T, start, userCode string) string {
 		if action == nil || prompt == nil && xsrf == nil {
 			return page
 		}
-		form := url.Values{}
+		var form url.Values
 		if prompt != nil {
 			form = url.Values{"prompt": {prompt[1]}, "login": {"alice"}, "password": {"x"}}
 		} else {

@@ -59,7 +59,7 @@ type Source struct {
 	clock   agent.Clock
 	client  *wire.Client
 	issuer  *issuer // nil: the endpoints are given
-	given   map[endpoint]*url.URL
+	given   [endRevocation + 1]*url.URL
 	rules   []rule
 	traits  agent.Traits
 	present *agent.Presentation
@@ -81,7 +81,7 @@ type Source struct {
 }
 
 func newSource(s *Spec, env *Env) *Source {
-	return &Source{spec: s, env: env, name: env.Name, clock: env.clock(), given: map[endpoint]*url.URL{}, jwt: true, nonces: map[string]string{}}
+	return &Source{spec: s, env: env, name: env.Name, clock: env.clock(), jwt: true}
 }
 
 // person is a Source that a person can sign in to.
@@ -284,14 +284,16 @@ func spent(err error, spends bool) error {
 	return &c
 }
 
-// at puts the step into an error of package wire.
+// at gives an error the step that it came in. It changes none: several may
+// share it.
 func at(err error, step agent.Step) *agent.Error {
 	e, ok := errors.AsType[*agent.Error](err)
 	if !ok {
 		return &agent.Error{Kind: agent.Transient, Step: step, Detail: "the request failed", Err: err}
 	}
-	e.Step = step
-	return e
+	c := *e
+	c.Step = step
+	return &c
 }
 
 // key gives the path of an endpoint's URL in the config.
