@@ -271,11 +271,15 @@ func (b *binder) traits() {
 func (b *binder) hosts() {
 	told := ""
 	for _, st := range b.src.steps() {
-		if st.request == nil || st.request.url.fromAnswer() {
+		asked := st.request
+		if st.challenge != nil {
+			asked = st.challenge.request
+		}
+		if asked == nil || asked.url.fromAnswer() {
 			continue // the latter is on a host that was asked before
 		}
 		sc := &scope{src: b.src, static: true, vars: map[int]any{}}
-		u, err := st.request.buildURL(sc)
+		u, err := asked.buildURL(sc)
 		if err == nil {
 			err = b.src.set.client.CheckURL(u)
 		}

@@ -42,6 +42,7 @@ type step struct {
 	valid     evaler   // refresh: while_valid
 	request   *request // nil: made is the token
 	made      *made
+	challenge *challenge // nil: none is asked for
 	success   success
 	extracts  []extract
 	rules     []rule
@@ -206,6 +207,12 @@ func (c *compiler) step(path, name string, kind agent.Step, s *Step) step {
 		c.only = noSession
 	}
 	out := step{name: name, kind: kind, when: s.When, rejected: s.Rejected}
+	if s.Challenge != nil && (name != "login" || s.Request == nil) {
+		c.add(spec.Key(path, "challenge"), "is for a login with a request")
+	}
+	out.challenge = c.challenge(spec.Key(path, "challenge"), s.Challenge)
+	c.challenged = s.Challenge != nil
+	defer func() { c.challenged = false }()
 	if s.Token != "" || s.MinAge != "" {
 		out.made = c.made(path, name, s)
 	} else {
@@ -292,6 +299,9 @@ func core(s *Spec) [32]byte {
 	}
 	var all []any
 	for _, st := range slices.Concat(s.Login, s.Refresh, s.Extend) {
+		if st.Challenge != nil {
+			all = append(all, st.Challenge.URL)
+		}
 		if r := st.Request; r != nil {
 			all = append(all, request{r.Method, r.URL, r.Query, r.Headers, r.JSON, r.Form, r.Raw, r.Basic, st.When})
 		} else {

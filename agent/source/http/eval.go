@@ -39,6 +39,8 @@ type scope struct {
 	digest  hash.Hash            // over the secrets in the order they were used
 	vars    map[int]any
 
+	challenge map[string]string // what a server said that was asked; nil: not yet
+
 	timed      bool // something differs from try to try
 	signed     bool
 	noToken    bool   // an unset token was named
@@ -53,7 +55,7 @@ const placeholder = "x"
 // again is a scope for another try of the same attempt.
 func (sc *scope) again() *scope {
 	return &scope{ctx: sc.ctx, src: sc.src, session: sc.session,
-		secrets: sc.secrets, digest: sha256.New(), vars: map[int]any{}}
+		challenge: sc.challenge, secrets: sc.secrets, digest: sha256.New(), vars: map[int]any{}}
 }
 
 // readSecret reads a secret once an attempt.
@@ -166,6 +168,8 @@ func (n *node) eval(sc *scope) (any, error) {
 		return sc.refreshToken(n.index)
 	case nodeExtra:
 		return sc.sessionValue(sc.session.Extra[n.text], new(bool)), nil
+	case nodeChallenge:
+		return sc.fromChallenge(n.text), nil
 	case nodeCall:
 		return n.call(sc)
 	}

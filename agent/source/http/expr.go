@@ -45,6 +45,7 @@ const (
 	nodeToken
 	nodeRefresh
 	nodeExtra
+	nodeChallenge
 )
 
 // node is one place of an expression.

@@ -62,3 +62,19 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// A challenge is read to its end, whatever is in it, and quotes are no end of it.
+func TestBearerChallenge(t *testing.T) {
+	for _, c := range []struct{ lines, realm, service string }{
+		{`Bearer realm="https://a/t",service="s",scope="a:b,c d"`, "https://a/t", "s"},
+		{`bearer  Realm = "a\"b" , service=s`, `a"b`, "s"},
+		{`Basic realm="x, Bearer realm=y", Bearer realm="z"`, "z", ""},
+		{"Negotiate\nBearer realm=q", "q", ""},
+		{`Bearer realm="a", Basic realm="b"`, "a", ""},
+		{`Basic realm="b"`, "", ""}, {`Bearer`, "", ""}, {`Bearer realm="open`, "", ""}, {``, "", ""}, {`=,"`, "", ""},
+	} {
+		if got := bearerChallenge(strings.Split(c.lines, "\n")); got["realm"] != c.realm || got["service"] != c.service {
+			t.Errorf("%q: %v", c.lines, got)
+		}
+	}
+}

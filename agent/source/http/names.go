@@ -21,6 +21,8 @@ type compiler struct {
 	loose    map[string]bool // extras that may be on another host, were they URLs
 	problems spec.Problems
 
+	challenged bool // within a step that asks for a challenge
+
 	only func(n *node) string // what a place does not allow, "" where it does
 }
 
@@ -57,6 +59,7 @@ func (c *compiler) lookup(path string, n *node) {
 		return
 	}
 	extra, isExtra := strings.CutPrefix(n.text, "extra.")
+	param, isParam := strings.CutPrefix(n.text, "challenge.")
 	in, isInput := c.inputs[n.text]
 	v, isVar := c.vars[n.text]
 	switch {
@@ -67,6 +70,8 @@ func (c *compiler) lookup(path string, n *node) {
 		if isInput {
 			n.index = in
 		}
+	case isParam && c.challenged && param != "":
+		n.kind, n.text = nodeChallenge, param
 	case isExtra && c.extras[extra]:
 		n.kind, n.text = nodeExtra, extra
 	case isInput:

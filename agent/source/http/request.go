@@ -72,7 +72,7 @@ func (c *compiler) requestURL(path string, r *Request, out *request) {
 		c.add(at, "a request's URL has no fragment (#)")
 	}
 	out.url = c.text(at, r.URL)
-	if out.url.fromAnswer() && c.loose[out.url.parts[0].ex.text] {
+	if out.url.fromAnswer() && out.url.parts[0].ex.kind == nodeExtra && c.loose[out.url.parts[0].ex.text] {
 		c.add(at, "begins with what a server names, so a token could go to another host").Hint = "extract it with as: url"
 	}
 	if s, ok := literal(out.url); ok {

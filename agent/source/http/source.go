@@ -43,7 +43,14 @@ func (s *Source) Prepare(ctx context.Context, kind agent.Step, session agent.Ses
 		return nil, agent.ErrPassedOver
 	}
 	a := &agent.Attempt{Spends: kind == agent.StepRefresh && s.set.rotates && sc.usesSpends}
-	a.Credential = agent.Credential{Origin: s.set.client.Host(req.URL).Origin, Principal: s.principal(sc), Digest: [32]byte(sc.digest.Sum(nil))}
+	asked := req.URL
+	if st.challenge != nil {
+		sc.timed = true // it is made again once the server was asked
+		if u, err := st.challenge.request.buildURL(sc); err == nil {
+			asked = u
+		}
+	}
+	a.Credential = agent.Credential{Origin: s.set.client.Host(asked).Origin, Principal: s.principal(sc), Digest: [32]byte(sc.digest.Sum(nil))}
 	a.Send = func(ctx context.Context) (*agent.Grant, error) {
 		if sc.timed || sc.signed {
 			req = nil // it holds something of the moment, and may have waited for its turn
@@ -108,6 +115,11 @@ func (s *Source) send(ctx context.Context, st *step, sc *scope, req *wire.Reques
 			sc = sc.again()
 			sc.ctx = ctx
 			sc.now = s.nowFor(st, sc, last)
+			if st.challenge != nil && sc.challenge == nil {
+				if err := s.ask(ctx, st, sc); err != nil {
+					return nil, err
+				}
+			}
 			var err error
 			if req, err = s.build(st, sc); err != nil {
 				return nil, err

@@ -91,6 +91,7 @@ type Sign struct {
 type Step struct {
 	When       *When              `yaml:"when"`
 	WhileValid spec.Tree          `yaml:"while_valid"` // refresh: boolean or expression; pass over for login once the token has expired
+	Challenge  *Challenge         `yaml:"challenge"`   // login: asked for first; its parameters are challenge.realm and so on
 	Request    *Request           `yaml:"request"`
 	Token      string             `yaml:"token"`   // login, in place of a request: a var that is signed here is the token itself
 	MinAge     spec.Duration      `yaml:"min_age"` // of such a token, before another one is made
@@ -98,6 +99,13 @@ type Step struct {
 	Extract    map[string]Extract `yaml:"extract"` // token refresh_token type extra.NAME expires_in …
 	Errors     []Rule             `yaml:"errors"`
 	Rejected   *Rejected          `yaml:"rejected"` // login only
+}
+
+// Challenge is a request without credentials, whose answer's WWW-Authenticate
+// says where Bearer tokens are to be had.
+type Challenge struct {
+	URL   string    `yaml:"url"`
+	Hosts spec.Tree `yaml:"hosts"` // a list or an expression: realms may be there, beside the host of URL
 }
 
 // When says which inputs make an alternative hold; all must.

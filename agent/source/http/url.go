@@ -51,7 +51,7 @@ func (r *request) buildURL(sc *scope) (*url.URL, error) {
 
 // fromAnswer says that the whole front of a URL comes from an earlier answer.
 func (t *template) fromAnswer() bool {
-	return t != nil && len(t.parts) > 0 && t.parts[0].ex != nil && t.parts[0].ex.kind == nodeExtra
+	return t != nil && len(t.parts) > 0 && t.parts[0].ex != nil && (t.parts[0].ex.kind == nodeExtra || t.parts[0].ex.kind == nodeChallenge)
 }
 
 var errURLUnset = errors.New("the request's URL names something that is unset")

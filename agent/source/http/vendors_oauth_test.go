@@ -64,12 +64,20 @@ func oauthTrials() []trial {
 			wrong: []wrong{{name: "secret", in: values{"client_secret": "wrong"}, kind: agent.Rejected}, {name: "account", in: values{"account_id": "x"}, kind: agent.Rejected},
 				{name: "not activated", do: func(v *vendor) { v.made = -1 }, kind: agent.Misconfigured}},
 			mutants: []mutant{{"grant_type: account_credentials", "grant_type: client_credentials", agent.Misconfigured}}},
-		{preset: "docker-registry", name: "account", routes: registry, life: 5 * time.Minute, shown: bearer,
-			in: values{"url": "https://auth.example/token", "service": "registry.example", "scopes": []any{"repository:a/b:pull", "repository:a/c:pull"}, "username": "bob", "password": "hunter2"},
-			wrong: []wrong{{name: "password", in: values{"password": "wrong"}, kind: agent.Rejected}, {name: "realm", in: values{"url": "https://auth.example/x"}, kind: agent.Misconfigured},
+		{preset: "docker-registry", name: "realm", routes: registry, life: 5 * time.Minute, shown: bearer,
+			in: values{"realm": "https://auth.example/token", "service": "registry.example", "scopes": []any{"repository:a/b:pull", "repository:a/c:pull"}, "username": "bob", "password": "hunter2"},
+			wrong: []wrong{{name: "password", in: values{"password": "wrong"}, kind: agent.Rejected}, {name: "realm", in: values{"realm": "https://auth.example/x"}, kind: agent.Misconfigured},
 				{name: "service", in: values{"service": "x"}, kind: agent.Rejected}}},
+		{preset: "docker-registry", name: "challenge", routes: registry, life: 5 * time.Minute, shown: bearer,
+			in: values{"url": "https://registry.example", "realm_hosts": "auth.example", "scopes": []any{"repository:a/b:pull", "repository:a/c:pull"}, "username": "bob", "password": "hunter2"},
+			wrong: []wrong{{name: "password", in: values{"password": "wrong"}, kind: agent.Rejected}, {name: "realm elsewhere", in: values{"realm_hosts": nil}, kind: agent.Misconfigured},
+				{name: "no registry", in: values{"url": "https://registry.example/x"}, kind: agent.Misconfigured}, {name: "open", do: func(v *vendor) { v.made = -1 }, kind: agent.Misconfigured},
+				{name: "down", do: func(v *vendor) { v.made = -2 }, kind: agent.Transient}},
+			mutants: []mutant{{"${challenge.service}", "x", agent.Rejected}}},
 		{preset: "docker-registry", name: "public", routes: registry, life: time.Minute, shown: bearer,
-			in: values{"url": "https://auth.example/token", "service": "registry.example", "scopes": "repository:public/x:pull"}},
+			in: values{"realm": "https://auth.example/token", "service": "registry.example", "scopes": "repository:public/x:pull"}},
+		{preset: "docker-registry", name: "public by challenge", routes: registry, life: time.Minute, shown: bearer,
+			in: values{"url": "https://registry.example", "realm_hosts": []any{"auth.example"}, "scopes": "repository:public/x:pull"}},
 		{preset: "vault-approle", routes: vault, life: time.Hour, shown: "X-Vault-Token: %s", renews: "extend", logout: true, extra: map[string]string{"accessor": "acc"},
 			in: values{"url": "https://vault.example:8200", "role_id": "role", "secret_id": "hunter2", "namespace": "team"},
 			wrong: []wrong{{name: "secret", in: values{"secret_id": "wrong"}, kind: agent.Rejected}, {name: "mount", in: values{"mount": "x"}, kind: agent.Misconfigured},
@@ -243,6 +251,17 @@ func zoom(v *vendor) {
 }
 
 func registry(v *vendor) {
+	v.on("GET /v2/{$}", func(a *ask) reply {
+		switch {
+		case a.Host != "registry.example" || a.Header.Get("Authorization") != "":
+			return reply{400, nil, nil}
+		case v.made == -1:
+			return reply{200, object{}, nil}
+		case v.made == -2:
+			return reply{502, nil, nil}
+		}
+		return reply{401, object{"errors": []any{}}, []string{"Www-Authenticate", `Basic realm="x, y", Bearer realm="https://auth.example/token",service="registry.example",error="hunter2"`}}
+	})
 	v.on("GET /token", func(a *ask) reply {
 		q := a.URL.Query()
 		_, _, known := a.BasicAuth()
