@@ -61,7 +61,9 @@ type Agent struct {
 
 	lasting  context.Context // of work that nothing cancels
 	work     sync.WaitGroup
-	stopping atomic.Bool // nothing more is started
+	stopping atomic.Bool     // nothing more is started
+	patient  context.Context // of what waits for a person; a stop ends it
+	hurry    context.CancelFunc
 	wakeup   chan struct{}
 	events   events
 
@@ -69,6 +71,9 @@ type Agent struct {
 
 	mu    sync.Mutex
 	queue dueQueue
+
+	signMu  sync.Mutex
+	signIns map[*keeper]*signIn
 
 	applying sync.Mutex
 	logoutMu sync.Mutex
@@ -85,7 +90,8 @@ type Agent struct {
 // New opens the ledger and the owed logouts of the store. Tokens come with Apply.
 func New(o Options) (*Agent, error) {
 	a := &Agent{store: o.Store, clock: o.Clock, bootID: o.BootID, log: o.Log, rnd: o.Random,
-		limits: newLimiter(o.Hosts), lasting: context.Background(), wakeup: make(chan struct{}, 1)}
+		limits: newLimiter(o.Hosts), lasting: context.Background(), wakeup: make(chan struct{}, 1), signIns: map[*keeper]*signIn{}}
+	a.patient, a.hurry = context.WithCancel(a.lasting)
 	if a.rnd == nil {
 		a.rnd = rand.Float64
 	}
@@ -113,6 +119,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			a.stopping.Store(true)
+			a.hurry()
 			a.work.Wait()
 			return nil
 		case <-a.wakeup:

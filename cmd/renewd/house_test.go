@@ -37,6 +37,7 @@ var homes = map[string]string{
 	"github.com/fsnotify/fsnotify":  "renewd/agent/watch",
 	"github.com/golang-jwt/jwt/v5":  "renewd/agent/source/signer",
 	"github.com/lmittmann/tint":     "renewd/cmd/renewd",
+	"rsc.io/qr":                     "renewd/cmd/renewd",
 	"github.com/spf13/cobra":        "renewd/cmd/renewd",
 	"go.yaml.in/yaml/v4":            "renewd/agent/config",
 	"go.etcd.io/bbolt":              "renewd/agent/state",

@@ -20,6 +20,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/tokens", s.list)
 	mux.HandleFunc("GET /v1/tokens/{name}", s.withToken(s.get))
 	mux.HandleFunc("POST /v1/tokens/{name}/rejected", s.withToken(s.rejected))
+	mux.HandleFunc("POST /v1/tokens/{name}/proof", s.withToken(s.proof))
 	mux.HandleFunc("POST /v1/tokens/{name}/refresh", managersOnly(s.withToken(s.refresh)))
 	mux.HandleFunc("POST /v1/tokens/{name}/login", managersOnly(s.withToken(s.login)))
 	mux.HandleFunc("POST /v1/tokens/{name}/logout", managersOnly(s.withToken(s.logout)))

@@ -31,9 +31,9 @@ type wish struct {
 	wait     time.Duration
 }
 
-func readWish(r *http.Request, wait time.Duration) (wish, string) {
+func readWish(r *http.Request, wait time.Duration, more ...string) (wish, string) {
 	w := wish{format: "json", wait: wait}
-	q, wrong := query(r, "format", "min_valid", "after", "wait")
+	q, wrong := query(r, append([]string{"format", "min_valid", "after", "wait"}, more...)...)
 	if wrong != "" {
 		return w, wrong
 	}
@@ -288,15 +288,24 @@ func (s *Server) answerRenewal(rw http.ResponseWriter, r *http.Request, t agent.
 	notValid(rw, &st, s.o.Agent.Now().Wall, "the renewal has not brought another token yet")
 }
 
-// login signs in anew. It answers with the token's status, since a person may be
-// needed before there is a value.
+// login logs in anew. It answers with the token's status; where a person is
+// needed and the caller can show them a prompt, with what they are to do first.
 func (s *Server) login(rw http.ResponseWriter, r *http.Request, t agent.Token) {
-	w, wrong := readWish(r, 0)
+	w, wrong := readWish(r, 0, "prompt")
 	if err := readBody(rw, r, nil); wrong == "" && err != nil {
 		wrong = err.Error()
 	}
 	if wrong != "" {
 		badRequest(rw, wrong)
+		return
+	}
+	if t.NeedsPerson() {
+		if r.URL.Query().Get("prompt") == "true" {
+			s.signIn(rw, r, t)
+			return
+		}
+		(&problem{Name: t.Name(), Kind: agent.NeedsHuman, Detail: "a person has to sign in, and this call cannot show them how", Hint: "run: renewd login " + t.Name()}).
+			answer(rw, http.StatusConflict, "person")
 		return
 	}
 	before := uint64(0)
