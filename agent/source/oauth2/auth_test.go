@@ -6,6 +6,7 @@ import (
 	nethttp "net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 	"renewd/agent/source/oauth2"
 	"renewd/agent/source/signer"
 	"renewd/agent/source/spec"
+	"renewd/agent/source/wire"
 )
 
 func pemKey(t testing.TB, algorithm string) string {
@@ -259,5 +261,40 @@ func TestCredential(t *testing.T) {
 	}
 	if f, g := source(t, s, answers(whole(""))).Traits().Fingerprint, source(t, client(oauth2.ClientCredentials), answers(whole(""))).Traits().Fingerprint; f == g {
 		t.Error("other scopes have the same fingerprint")
+	}
+}
+
+// With a certificate the endpoints for certificates are used (RFC 8705 §5), and
+// another certificate is another credential.
+func TestCertificate(t *testing.T) {
+	p := &provider{dir: t.TempDir()}
+	p.certificates(t)
+	s := discovering()
+	s.ClientSecret, s.TLS = nil, &wire.TLS{CertFile: secret.Path(p.path("client1.pem")), KeyFile: secret.Path(p.path("client1.key"))}
+	srv := site(map[string]answer{oidcPlace: document(issuerURL, `,"mtls_endpoint_aliases":{"token_endpoint":"https://mtls.example.com/t"}`)})
+	src := source(t, s, srv)
+	login(t, src)
+	if q := srv.last(); q.url != "https://mtls.example.com/t" || q.form.Get("client_id") != "svc" || q.basic != "" {
+		t.Errorf("asked %s with %v", q.url, q.form)
+	}
+	if files := src.(interface{ Files() []string }).Files(); !slices.Contains(files, p.path("client1.pem")) || !slices.Contains(files, p.path("client1.key")) {
+		t.Errorf("files %v", files)
+	}
+	credential := func() agent.Credential {
+		at, err := src.Prepare(t.Context(), agent.StepLogin, agent.Session{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at.Credential
+	}
+	before := credential()
+	p.write(t, "client1.pem", []byte(p.read(t, "client2.pem")))
+	if credential() == before {
+		t.Error("another certificate is the same credential")
+	}
+	_ = os.Remove(p.path("client1.key"))
+	_, err := src.Prepare(t.Context(), agent.StepLogin, agent.Session{})
+	if e := wantKind(t, err, agent.Misconfigured, "client1.key"); !e.Unsent {
+		t.Error("something was sent")
 	}
 }
