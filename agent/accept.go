@@ -63,7 +63,7 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 // merge computes the record that g leads to. k.mu is held.
 func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, error) {
 	r := k.rec
-	r.spending = false
+	r.spending, r.dead = false, false
 	r.fingerprint = t.Fingerprint
 	same := g.Token.IsZero() || g.Token.Equal(r.token)
 	if !g.Token.IsZero() {

@@ -117,10 +117,11 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 	if r.spending {
 		// A crash cut off a request that spent the refresh token.
 		k.rec.spending = false
+		k.count(Ambiguous)
 		if k.ambiguous++; !k.src.Traits().ReuseSafe {
-			k.rec.refreshToken = Secret{}
-			k.over = true
-			if k.src.Traits().NeedsPerson {
+			k.rec.refreshToken, k.rec.dead = Secret{}, true
+			k.over = !k.src.Traits().SelfStart // the config may bring another one
+			if k.over && k.src.Traits().NeedsPerson {
 				k.loginUnlessPerson(now, "a crash cut off a refresh that spends its token")
 			}
 		}

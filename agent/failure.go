@@ -44,7 +44,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 			l.notBefore = now.Boot + misconfiguredWait(int(l.failures), lead, valid, k.a.random())
 			return ""
 		}
-		k.rec.refreshToken = Secret{} // the one that was refused: one renewal at a time
+		k.rec.refreshToken, k.rec.dead = Secret{}, true // the one that was refused: one renewal at a time
 		k.saveSoon()
 		k.over = true
 		return k.loginUnlessPerson(now, e.Detail)
@@ -56,7 +56,8 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		if k.src.Traits().ReuseSafe && k.ambiguous == 1 {
 			return step
 		}
-		k.rec.refreshToken = Secret{}
+		k.rec.refreshToken, k.rec.dead = Secret{}, true
+		k.saveSoon()
 		k.over = true
 		return k.loginUnlessPerson(now, e.Detail)
 	case Rejected, Locked:
@@ -103,7 +104,11 @@ func (k *keeper) loginUnlessPerson(now Instant, why string) Step {
 	if !k.src.Traits().NeedsPerson {
 		return StepLogin
 	}
-	k.fail(&k.login, now, &Error{Kind: NeedsHuman, Step: StepLogin, Detail: why, Hint: "run: renewd login " + k.name})
+	hint := "run: renewd login " + k.name
+	if _, ok := k.src.(PersonSource); !ok && k.src.Traits().SelfStart {
+		hint = "write a new refresh token where the config's refresh_token is; the agent sees it"
+	}
+	k.fail(&k.login, now, &Error{Kind: NeedsHuman, Step: StepLogin, Detail: why, Hint: hint})
 	k.login.notBefore = forever
 	return ""
 }

@@ -34,6 +34,7 @@ type record struct {
 	seed         string
 	refreshes    int32
 	spending     bool // a request that spends the refresh token is under way
+	dead         bool // the session is over, so its first refresh token is spent
 	loggedOut    bool // a manager ended the session; only SignIn begins another
 }
 
@@ -74,6 +75,7 @@ type stored struct {
 	Spending     bool              `json:"spending,omitempty"`
 	Note         string            `json:"note,omitempty"`
 	Seed         string            `json:"seed,omitempty"`
+	Dead         bool              `json:"dead,omitempty"`
 	LoggedOut    bool              `json:"logged_out,omitempty"`
 }
 
@@ -93,7 +95,7 @@ func (r *record) encode(now Instant, bootID string) ([]byte, error) {
 		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
 		Token: len(token), Type: r.typ, Extra: r.extra,
 		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd}, Life: r.life, Jitter: r.jitter,
-		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.noteText(), Seed: r.seed, LoggedOut: r.loggedOut,
+		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.noteText(), Seed: r.seed, Dead: r.dead, LoggedOut: r.loggedOut,
 	})
 	return slices.Concat(head, []byte{'\n'}, []byte(token), []byte(refresh)), err
 }
@@ -117,7 +119,7 @@ func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect b
 		token: NewSecret(string(texts[:s.Token])), typ: s.Type, extra: s.Extra,
 		issued: at(c.Issued), expiry: at(c.Expiry), life: s.Life, jitter: s.Jitter,
 		refreshToken: NewSecret(string(texts[s.Token:])), private: NewSecret(s.Private), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
-		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: noted(s.Note), seed: s.Seed, loggedOut: s.LoggedOut,
+		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: noted(s.Note), seed: s.Seed, dead: s.Dead, loggedOut: s.LoggedOut,
 	}
 	suspect = s.Saved.BootID != bootID && now.Wall.Before(s.Saved.Wall)
 	return r, suspect, nil

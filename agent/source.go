@@ -91,6 +91,7 @@ type Session struct {
 	Private      Secret // what Grant.Private said last
 	Valid        bool   // the token has not expired by our reckoning
 	Seed         string // what Grant.Seed said when the session began
+	Dead         bool   // that session is over: what the config gave it is spent
 }
 
 // Grant is what a step brought. Zero fields mean "not said": what was known

@@ -124,7 +124,7 @@ func (k *keeper) session(now Instant) (Source, Session) {
 	defer k.mu.Unlock()
 	r := &k.rec
 	return k.src, Session{
-		Token: r.token, RefreshToken: r.refreshToken, Extra: r.extra, Private: r.private, Seed: r.seed,
+		Token: r.token, RefreshToken: r.refreshToken, Extra: r.extra, Private: r.private, Seed: r.seed, Dead: r.dead,
 		Valid: r.has() && r.expiry > now.Boot,
 	}
 }

@@ -199,6 +199,10 @@ func (sc *scope) refreshToken(index int) (any, error) {
 		}
 		if text, ok := v.(string); ok {
 			sc.seed = seedOf(text)
+			if sc.session.Dead && sc.session.Seed == sc.seed {
+				sc.noRefresh = true
+				return unset{}, nil
+			}
 			if sc.session.RefreshToken.IsZero() || sc.session.Seed != sc.seed {
 				return v, nil
 			}

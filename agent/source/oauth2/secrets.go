@@ -248,6 +248,9 @@ func (x *exchange) findRefreshToken(ctx context.Context) error {
 		return unbuilt(x.step, err)
 	}
 	x.seed = seedOf(first.Reveal())
+	if x.session.Dead && x.session.Seed == x.seed {
+		return agent.ErrPassedOver
+	}
 	if x.refresh == "" || x.session.Seed != x.seed {
 		x.refresh = first.Reveal()
 		x.session.Private = agent.Secret{} // what was learnt of another session
