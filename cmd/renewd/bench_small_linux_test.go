@@ -207,7 +207,9 @@ func TestNoWorkAtStart(t *testing.T) {
 	// The trace tells wall time, to which other processes can only add: of each
 	// package the least of many starts is what it costs.
 	least := map[string]float64{}
-	for range 100 {
+	const most, bound = 1000, 0.5
+	total, dearest := 0.0, ""
+	for n := 1; n <= most && (n <= 100 || total > bound); n++ {
 		c := exec.Command(theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
 		c.Env = []string{"GODEBUG=inittrace=1"}
 		out, _ := c.CombinedOutput() // no agent answers there
@@ -220,16 +222,16 @@ func TestNoWorkAtStart(t *testing.T) {
 				least[m[1]] = ms
 			}
 		}
-	}
-	total, dearest := 0.0, ""
-	for pkg, ms := range least {
-		if total += ms; ms > least[dearest] {
-			dearest = pkg
+		total, dearest = 0, ""
+		for pkg, ms := range least {
+			if total += ms; ms > least[dearest] {
+				dearest = pkg
+			}
 		}
 	}
 	t.Logf("%d packages take %.2f ms to initialise", len(least), total)
-	if len(least) == 0 || total > 0.5 {
-		t.Errorf("packages take %.2f ms to initialise, want at most 0.5 ms; the dearest is %s", total, dearest)
+	if len(least) == 0 || total > bound {
+		t.Errorf("packages take %.2f ms to initialise, want at most %.1f ms; the dearest is %s", total, bound, dearest)
 	}
 }
 
