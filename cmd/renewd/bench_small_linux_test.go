@@ -207,9 +207,11 @@ func TestNoWorkAtStart(t *testing.T) {
 	// The trace tells wall time, to which other processes can only add: of each
 	// package the least of many starts is what it costs.
 	least := map[string]float64{}
-	const most, bound = 1000, 0.5
+	// 0.5 ms is the aim, which is met on a quiet machine; the same binary takes a
+	// fifth more an hour later. A package too many costs more than that.
+	const most, aim, bound = 400, 0.5, 0.6
 	total, dearest := 0.0, ""
-	for n := 1; n <= most && (n <= 100 || total > bound); n++ {
+	for n := 1; n <= most && (n <= 100 || total > aim); n++ {
 		c := exec.Command(theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
 		c.Env = []string{"GODEBUG=inittrace=1"}
 		out, _ := c.CombinedOutput() // no agent answers there
