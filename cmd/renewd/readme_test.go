@@ -24,8 +24,12 @@ func blocks(t *testing.T, language string) []string {
 		t.Fatal(err)
 	}
 	var out []string
-	for _, m := range regexp.MustCompile("(?ms)^ *```"+language+"\n(.*?)^ *```").FindAllStringSubmatch(string(b), -1) {
-		out = append(out, m[1])
+	for _, m := range regexp.MustCompile("(?ms)^( *)```"+language+"\n(.*?)^ *```").FindAllStringSubmatch(string(b), -1) {
+		text := ""
+		for line := range strings.Lines(m[2]) {
+			text += strings.TrimPrefix(line, m[1]) // as far as a list indents it
+		}
+		out = append(out, text)
 	}
 	return out
 }
@@ -111,12 +115,8 @@ func TestE2EReadmeReadsTokens(t *testing.T) {
 // README's config is one that check accepts, and its verbs are ones that exist.
 func TestReadmeConfigAndVerbs(t *testing.T) {
 	for _, block := range blocks(t, "yaml") {
-		text := ""
-		for line := range strings.Lines(block) {
-			text += strings.TrimPrefix(line, "   ")
-		}
-		if out, errs, code := checkFile(t, []byte(text), nil); code != exitOK {
-			t.Errorf("%s\n%d %s%s", text, code, out, errs)
+		if out, errs, code := checkFile(t, []byte(block), nil); code != exitOK {
+			t.Errorf("%s\n%d %s%s", block, code, out, errs)
 		}
 	}
 	root := newRoot()
