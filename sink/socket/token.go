@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -86,7 +87,7 @@ func (s *Server) get(rw http.ResponseWriter, r *http.Request, t agent.Token) {
 		s.give(rw, r, t, p, w.format, false)
 		return
 	case w.minValid > 0 && t.Longest() > 0 && w.minValid >= t.Longest():
-		(&problem{Name: t.Name(), Detail: "min_valid: no token of this source ever lives that long"}).
+		(&problem{Name: t.Name(), Detail: fmt.Sprintf("min_valid: %v was asked for, and tokens of this source live %v", w.minValid, t.Longest())}).
 			answer(rw, http.StatusConflict, "never-that-long")
 		return
 	case p != nil && w.hasAfter && w.after > p.Generation:

@@ -153,6 +153,12 @@ func (c *compiler) tree(path string, v any) evaler {
 		}
 		return out
 	case map[string]any:
+		for k, e := range v {
+			if _, isText := e.(string); len(v) == 1 && isText && slices.Contains([]string{"file", "env", "credential", "keyring"}, k) {
+				p := c.add(path, "is sent as it stands here, a mapping: %s is not read", k)
+				p.Hint, p.Warn = "if it is a secret, put it into vars under a name and write ${name} here", true
+			}
+		}
 		return c.mapping(path, v)
 	case secret.Ref:
 		if err := v.Check(); err != nil {
