@@ -249,7 +249,7 @@ tokens:
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := time.Now()
 		go func() { _, _ = r.refresh(ctx, client) }()
-		time.Sleep(time.Duration(mathrand.Float64() * 1.5 * float64(median(spans))))
+		time.Sleep(time.Duration(mathrand.Float64() * 1.5 * float64(slices.Sorted(slices.Values(spans))[len(spans)/2])))
 		killed := time.Now()
 		r.kill()
 		cancel()
