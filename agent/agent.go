@@ -27,6 +27,12 @@ type Options struct {
 	Log    *slog.Logger
 	Hosts  map[string]HostLimits // by host:port; from the config, they win over what sources bring
 	Random func() float64        // uniform in [0, 1); nil: math/rand/v2
+
+	// Tick is called by the loop itself after each look at what is due, so that
+	// whoever is told of it knows that the loop turns: at least every TickEvery
+	// (0: 30 s). It must not wait for anything.
+	Tick      func()
+	TickEvery time.Duration
 }
 
 // Spec is one token as the config declares it.
@@ -56,6 +62,8 @@ type Agent struct {
 	bootID string
 	log    *slog.Logger
 	rnd    func() float64
+	turned func() // the loop did; never nil
+	rest   time.Duration
 	ledger *ledger
 	limits *limiter
 
@@ -91,6 +99,12 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{store: o.Store, clock: o.Clock, bootID: o.BootID, log: o.Log, rnd: o.Random,
 		limits: newLimiter(o.Hosts), lasting: context.Background(), wakeup: make(chan struct{}, 1), signIns: map[*keeper]*signIn{}}
+	if a.turned = o.Tick; a.turned == nil {
+		a.turned = func() {}
+	}
+	if a.rest = longestSleep; o.TickEvery > 0 {
+		a.rest = min(a.rest, o.TickEvery)
+	}
 	a.patient, a.hurry = context.WithCancel(a.lasting)
 	if a.rnd == nil {
 		a.rnd = rand.Float64
@@ -126,6 +140,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		timer.Reset(a.look(ctx))
+		a.turned()
 	}
 }
 
@@ -156,7 +171,7 @@ func (a *Agent) look(ctx context.Context) time.Duration {
 	if next <= a.last.Boot {
 		return 0
 	}
-	next = min(next, a.last.Boot+longestSleep)
+	next = min(next, a.last.Boot+a.rest)
 	return (next+tick-1)/tick*tick - a.last.Boot
 }
 

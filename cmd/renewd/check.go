@@ -188,15 +188,19 @@ func notYet(s agent.Sink, set paths.Set) bool {
 }
 
 // dropIn is what the service's unit lacks for the sinks of this config: it may
-// write below its own directories only, and has only its own group.
+// write below its own directories only, has only its own group, and may not give
+// files away.
 func dropIn(c *config.Config, set paths.Set) string {
 	var dirs, groups []string
+	if g := c.Socket.Group; g != "" && g != serviceName {
+		groups = append(groups, g)
+	}
 	for _, name := range sortedKeys(c.Tokens) {
 		for _, s := range c.Tokens[name].Sinks {
 			if filepath.IsAbs(s.Path) && !below(s.Path, set.Runtime) && !below(s.Path, set.State) {
 				dirs = append(dirs, filepath.Dir(s.Path))
 			}
-			if s.Group != "" && s.Group != "renewd" {
+			if s.Group != "" && s.Group != serviceName {
 				groups = append(groups, s.Group)
 			}
 		}
@@ -209,7 +213,7 @@ func dropIn(c *config.Config, set paths.Set) string {
 		out += "ReadWritePaths=" + d + "\n"
 	}
 	if len(groups) > 0 {
-		out += "SupplementaryGroups=" + strings.Join(uniq(groups), " ") + "\n"
+		out += "SupplementaryGroups=" + strings.Join(uniq(groups), " ") + "\nSystemCallFilter=@chown\n"
 	}
 	return out
 }

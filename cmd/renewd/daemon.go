@@ -20,6 +20,7 @@ import (
 	"renewd/agent/watch"
 	"renewd/platform/clock"
 	"renewd/platform/paths"
+	"renewd/platform/service"
 )
 
 // daemon is the agent with everything around it: config, state, sinks, watches.
@@ -40,6 +41,9 @@ type daemon struct {
 	changed   chan struct{} // a file of the config changed
 	hup       <-chan os.Signal
 	began     settings // what a reload cannot change
+
+	notify *service.Notifier // nil: nobody is told
+	turned chan struct{}     // the loop did
 }
 
 // watching is one watched path and what its changes mean.
@@ -157,7 +161,8 @@ func (d *daemon) open(c *config.Config) error {
 		return stateFailure(err)
 	}
 	d.state = db
-	a, err := agent.New(agent.Options{Store: db, Clock: newClock(), BootID: clock.BootID(), Log: d.log})
+	a, err := agent.New(agent.Options{Store: db, Clock: newClock(), BootID: clock.BootID(), Log: d.log,
+		Tick: d.tick, TickEvery: d.notify.AliveEvery()})
 	if err != nil {
 		_ = db.Close()
 		return stateFailure(err)
@@ -193,6 +198,8 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 func (d *daemon) reload() config.Problems {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	d.notify.Reloading()
+	defer func() { d.notify.Ready(d.statusLine()) }()
 	c, problems, err := config.Load(d.configPath)
 	if err == nil && c.Blank && len(c.Tokens) == 0 {
 		err = errors.New("the config is empty")

@@ -42,6 +42,7 @@ var homes = map[string]string{
 	"go.yaml.in/yaml/v4":            "renewd/agent/config",
 	"go.etcd.io/bbolt":              "renewd/agent/state",
 	"github.com/Microsoft/go-winio": "renewd/platform/ipc",
+	"github.com/kardianos/service":  "renewd/platform/service",
 }
 
 func goList(t *testing.T, args ...string) [][]string {

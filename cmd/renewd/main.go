@@ -100,7 +100,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newRun(), newDemo(), newCheck(),
 		newGet(), newStatus(), newRefresh(), newReject(), newLogin(), newLogout(), newWatch(),
-		newInspect(), newPresets(), newReload(), newState(), newVersion(),
+		newInspect(), newPresets(), newReload(), newState(), newService(), newVersion(),
 	)
 	return root
 }

@@ -24,6 +24,7 @@ import (
 	"renewd/platform/harden"
 	"renewd/platform/ipc"
 	"renewd/platform/paths"
+	"renewd/platform/service"
 	"renewd/sink/socket"
 )
 
@@ -40,7 +41,10 @@ func newRun() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(context.Background(), stopSignals()...)
 			defer stop()
-			return runAgent(ctx, c.ErrOrStderr(), configPath, once)
+			lost := func(err error) { os.Exit(report(err, c.ErrOrStderr())) }
+			return service.Run(ctx, serviceName, lost, func(ctx context.Context) error {
+				return runAgent(ctx, c.ErrOrStderr(), configPath, once)
+			})
 		},
 	}
 	c.Flags().StringVar(&configPath, "config", "", "config file (default: the system's for root, else the user's own)")
@@ -91,7 +95,7 @@ func prepare(set paths.Set, stderr io.Writer) (*daemon, *config.Config, *built, 
 	log, level := newLog(stderr, c.Log.Level, c.Log.Format)
 	set = withConfig(set, c)
 	d := &daemon{configPath: set.Config, paths: set, log: log, level: level, builder: newBuilder(newClock(), set, log),
-		watches: map[string]*watching{}, changed: make(chan struct{}, 1)}
+		watches: map[string]*watching{}, changed: make(chan struct{}, 1), notify: service.NewNotifier(), turned: make(chan struct{}, 1)}
 	b, problems, err := d.build(c, problems, err)
 	if err != nil {
 		return nil, nil, nil, fail(exitUsage, "", "%w", err)
@@ -201,8 +205,11 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
 	d.log.Info("agent started", "socket", d.paths.Socket, agent.KeyCount, len(b.specs), "sealed_by", d.state.SealedBy())
 	trim(len(b.specs))
+	d.notify.Ready(d.statusLine())
+	go d.tellStatus(runCtx)
 	d.untilStopped(ctx, srv)
 
+	d.notify.Stopping("stops; waits for what was sent")
 	d.log.Info("agent stops; waits for what was sent")
 	stopRun()
 	closeCtx, cancel := context.WithTimeout(context.Background(), stopTime)

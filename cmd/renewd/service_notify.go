@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"renewd/agent"
+)
+
+const (
+	statusPause = 2 * time.Second // between two status lines
+	statusShare = 50              // and so many times as long as making one took
+)
+
+// tellStatus keeps the manager's status line true, until ctx ends. The loop
+// says when it has turned; nothing runs where nobody listens.
+func (d *daemon) tellStatus(ctx context.Context) {
+	if !d.notify.On() {
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.turned:
+		}
+		began := time.Now()
+		d.notify.Status(d.statusLine())
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(statusPause, statusShare*time.Since(began))):
+		}
+	}
+}
+
+// tick is the loop's own sign of life: it feeds the watchdog, and has the status
+// line made anew by whoever has time for it.
+func (d *daemon) tick() {
+	d.notify.Alive()
+	select {
+	case d.turned <- struct{}{}:
+	default:
+	}
+}
+
+// statusLine is what `systemctl status` shows.
+func (d *daemon) statusLine() string {
+	var s summary
+	for _, name := range d.agent.Names() {
+		if t, ok := d.agent.Token(name); ok {
+			s.add(t.Status())
+		}
+	}
+	s.configRefused = d.configError() != ""
+	s.stateFails = d.agent.StateError() != nil
+	return s.text(time.Now())
+}
+
+// summary is all tokens in one line; it holds names and kinds, no texts that came
+// from elsewhere.
+type summary struct {
+	tokens, invalid, troubled int
+	first                     string // of the invalid ones, else of the troubled ones
+	next                      time.Time
+	configRefused, stateFails bool
+}
+
+func (s *summary) add(t agent.Status) {
+	s.tokens++
+	what := ""
+	for _, p := range t.Problems {
+		what = string(p.Kind)
+	}
+	for _, k := range t.Sinks {
+		if !k.OK && what == "" {
+			what = "a sink cannot be written"
+		}
+	}
+	if t.Unsaved && what == "" {
+		what = "not saved"
+	}
+	switch {
+	case !t.Valid:
+		if what == "" {
+			what = string(t.State)
+		}
+		if s.invalid == 0 {
+			s.first = t.Name + ": " + what
+		}
+		s.invalid++
+	case what != "":
+		if s.first == "" {
+			s.first = t.Name + ": " + what
+		}
+		s.troubled++
+	}
+	if !t.NextRenewal.IsZero() && (s.next.IsZero() || t.NextRenewal.Before(s.next)) {
+		s.next = t.NextRenewal
+	}
+}
+
+func (s *summary) text(now time.Time) string {
+	out := []string{counted(s.tokens, "token")}
+	if s.tokens == 0 {
+		out[0] = "no tokens in the config"
+	}
+	switch {
+	case s.invalid > 0:
+		out = append(out, fmt.Sprintf("%d not valid (%s)", s.invalid, s.first))
+	case s.troubled > 0:
+		out = append(out, fmt.Sprintf("%d in trouble (%s)", s.troubled, s.first))
+	}
+	if !s.next.IsZero() {
+		out = append(out, "next renewal "+until(s.next.Sub(now)))
+	}
+	if s.configRefused {
+		out = append(out, "the config on disk is refused and an older one runs")
+	}
+	if s.stateFails {
+		out = append(out, "the state cannot be written")
+	}
+	if s.invalid+s.troubled > 0 || s.configRefused || s.stateFails {
+		out = append(out, "see: renewd status")
+	}
+	return strings.Join(out, ", ")
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// until says a time to come as coarsely as a line that is read later deserves.
+func until(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "now"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("in %d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("in %d min", int(d.Minutes()))
+	}
+	return fmt.Sprintf("in %d h", int(d.Hours()))
+}

@@ -1,0 +1,194 @@
+// Package service makes renewd a service of the machine or of one user: of
+// systemd, of launchd, or of Windows' service manager.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kardianos/service"
+)
+
+// Options say what is to be a service.
+type Options struct {
+	Name        string
+	Title       string // for people; Windows shows it
+	Description string
+	User        bool   // of the caller alone, not of the machine
+	Program     string // absolute path
+	// Definition is what the manager of this system reads, installed byte for
+	// byte: a unit, a plist, or on Windows a JSON of the manager's settings.
+	Definition []byte
+	// Accounts is the sysusers.d(5) file of the account that a unit names.
+	Accounts []byte
+	// Data are the directories that Purge removes.
+	Data []string
+	// Say is told each thing that was done, as a fact.
+	Say func(format string, args ...any)
+}
+
+// State is how the service is.
+type State struct {
+	Installed bool
+	Enabled   bool // starts with the machine, or with the user's session
+	Running   bool
+	PID       int
+	Text      string // what the service says of itself
+	Detail    string // what the manager says of it
+	Path      string // of its definition
+}
+
+// Errors that tell the caller what to do next.
+var (
+	ErrNotInstalled = errors.New("the service is not installed")
+	ErrNeedsRoot    = errors.New("this needs root")
+	ErrNoManager    = errors.New("this system has no service manager that renewd knows")
+)
+
+// Service is one service of this system's manager.
+type Service struct{ Options }
+
+// New does nothing yet.
+func New(o Options) *Service {
+	if o.Say == nil {
+		o.Say = func(string, ...any) {}
+	}
+	return &Service{o}
+}
+
+// Install makes the service one that starts by itself. What is there already is
+// left as it is; an older definition is replaced.
+func (s *Service) Install() error { return s.install() }
+
+// Uninstall stops the service and takes it away, but for its config and state.
+func (s *Service) Uninstall() error { return s.uninstall() }
+
+// Purge removes config, state and tokens. Only what carries the service's name
+// goes, whatever the caller asks for.
+func (s *Service) Purge() error {
+	for _, dir := range s.Data {
+		if !filepath.IsAbs(dir) || filepath.Base(dir) != s.Name {
+			return fmt.Errorf("remove %q: it is not this service's", dir)
+		}
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		s.Say("removed %s", dir)
+	}
+	return nil
+}
+
+// Start starts it and returns when it is ready.
+func (s *Service) Start() error { return s.control("start") }
+
+// Stop stops it and returns when it has stopped.
+func (s *Service) Stop() error { return s.control("stop") }
+
+// Restart stops it where it runs, and starts it.
+func (s *Service) Restart() error { return s.control("restart") }
+
+// Status asks the manager.
+func (s *Service) Status() (State, error) { return s.state() }
+
+// put writes a file whole, unless it is there already with these bytes.
+func (s *Service) put(path string, data []byte) (changed bool, err error) {
+	old, err := os.ReadFile(path)
+	if err == nil && string(old) == string(data) {
+		return false, nil
+	}
+	word := "wrote"
+	if err == nil {
+		word = "replaced"
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return false, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".renewd-*")
+	if err != nil {
+		return false, err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return false, err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return false, err
+	}
+	s.Say("%s %s", word, path)
+	return true, nil
+}
+
+// drop removes a file that may not be there.
+func (s *Service) drop(path string) (changed bool, err error) {
+	err = os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		s.Say("removed %s", path)
+	}
+	return err == nil, err
+}
+
+// program is what a manager starts and stops.
+type program struct {
+	main   func(context.Context) error
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error
+	lost   func(error) // main ended though nobody stopped it; nil where Run just returns
+}
+
+func (p *program) Start(service.Service) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	go func() {
+		p.err = p.main(ctx)
+		close(p.ended)
+		if ctx.Err() == nil && p.lost != nil {
+			p.lost(p.err)
+		}
+	}()
+	return nil
+}
+
+func (p *program) Stop(service.Service) error {
+	p.cancel()
+	<-p.ended
+	return nil
+}
+
+// Run runs main until the manager or ctx stops it, and returns main's error.
+// Windows' manager is answered meanwhile; there a main that ends by itself is
+// handed to lost, which must end the process with an exit code: only that is a
+// failure to the manager, which then starts the service again.
+func Run(ctx context.Context, name string, lost func(error), main func(context.Context) error) error {
+	if service.Interactive() {
+		return main(ctx)
+	}
+	p := &program{main: main, ended: make(chan struct{})}
+	if answersManager {
+		p.lost = lost
+	}
+	s, err := service.New(p, &service.Config{Name: name, Option: service.KeyValue{"RunWait": func() {
+		select {
+		case <-ctx.Done():
+		case <-p.ended:
+		}
+	}}})
+	if err != nil {
+		return main(ctx) // no manager that is known
+	}
+	if err := s.Run(); err != nil {
+		return fmt.Errorf("talk to the service manager: %w", err)
+	}
+	return p.err
+}

@@ -1,0 +1,10 @@
+//go:build !linux && !darwin && !windows
+
+package service
+
+const answersManager = false
+
+func (s *Service) install() error        { return ErrNoManager }
+func (s *Service) uninstall() error      { return ErrNoManager }
+func (s *Service) control(string) error  { return ErrNoManager }
+func (s *Service) state() (State, error) { return State{}, ErrNoManager }
