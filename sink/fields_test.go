@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,12 @@ func FuzzAppendJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, token, name, extra string, generation uint64, at int64) {
 		at %= 1 << 33
+		token = strings.Map(func(r rune) rune {
+			if r < 0x21 || r > 0x7e {
+				return -1 // is never published
+			}
+			return r
+		}, token)
 		p := &agent.Publication{Token: agent.NewSecret(token), Type: name, Name: name, Generation: generation,
 			IssuedAt: time.Unix(at, 5), ExpiresAt: time.Unix(at+60, 999)}
 		for i := range 3 {

@@ -230,7 +230,7 @@ func uniq(s []string) []string {
 
 // checkLogins does one real login per token, through the ledger of the state.
 func checkLogins(ctx context.Context, w io.Writer, c *config.Config, made *built, b *builder) error {
-	d := &daemon{paths: withConfig(b.paths, c), log: slog.New(slog.DiscardHandler)}
+	d := &daemon{paths: withConfig(b.paths, c), log: slog.New(slog.DiscardHandler), builder: b}
 	if err := d.open(c); err != nil {
 		if held, ok := errors.AsType[*state.HeldError](err); ok {
 			return fail(exitFailed, "it does the logins; ask it: renewd status, or renewd refresh NAME", "%w", held)
