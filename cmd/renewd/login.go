@@ -44,6 +44,8 @@ func login(ctx context.Context, stdout, stderr io.Writer, socket, name string) e
 	}
 	defer conn.Close()
 	defer resp.Body.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // a read waits for a person
+	defer stop()
 	if resp.Header.Get("Content-Type") == "application/x-ndjson" {
 		return signIn(ctx, stdout, stderr, resp.Body, name)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -188,6 +189,37 @@ tokens:
 		t.Errorf("revoked was %q", revoked)
 	}
 	eventually(t, "the file goes", 20*time.Second, func() bool { _, err := os.Stat(r.token("dev")); return os.IsNotExist(err) })
+	r.stop()
+}
+
+// Who waits may stop waiting, and is told what becomes of the code.
+func TestE2ELoginInterrupted(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no interrupt can be sent to one process")
+	}
+	id := newIdentity(t)
+	r := newRig(t, fmt.Sprintf(`
+tokens:
+  dev:
+    source: {type: oauth2, grant: device_code, client_id: tool, client_auth: none, token_url: "%[1]s/token", device_authorization_url: "%[1]s/device"}
+`, id.URL))
+	r.start()
+	eventually(t, "the agent answers", 20*time.Second, func() bool { _, _, code := r.cli("status"); return code != exitNoAgent })
+	s := r.login("dev")
+	s.shown(t, `enter the code:\s+(CODE-\d+)`)
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = s.cmd.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits on after an interrupt")
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(s.stderr.String(), "interrupted before anybody signed in") {
+		t.Errorf("exit %d: %s", code, s.stderr)
+	}
 	r.stop()
 }
 
