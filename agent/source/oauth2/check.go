@@ -276,7 +276,7 @@ func (c *checker) endpoints() {
 			src.given[e.which] = c.url(e.which.key(), e.text)
 		}
 	}
-	if s.Issuer == "" {
+	if s.Issuer == "" && s.Grant != "" {
 		for _, e := range src.needs() {
 			if src.given[e] == nil && e.text(s) == "" {
 				c.add("", "give issuer or "+e.key(), "grant %s needs %s, and there is no issuer to ask for it", s.Grant, e.key())

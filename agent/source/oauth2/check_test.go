@@ -18,7 +18,8 @@ func TestProblems(t *testing.T) {
 		spec  func(s *oauth2.Spec)
 		want  string
 	}{
-		{"", nil, "has no grant"},
+		{"", func(s *oauth2.Spec) { s.TokenURL = "" }, "has no grant"},
+		{"client_credentials", func(s *oauth2.Spec) { s.TokenURL, s.Issuer = "", "id.example.com" }, "issuer: the URL names no host; write https://HOST"},
 		{"client_credential", nil, "did you mean client_credentials?"},
 		{"client_credentials", func(s *oauth2.Spec) { s.ClientID = "" }, "has no client_id"},
 		{"client_credentials", func(s *oauth2.Spec) { s.TokenURL = "" }, "give issuer or token_url"},
@@ -74,7 +75,7 @@ func TestProblems(t *testing.T) {
 			c.spec(s)
 		}
 		got := problems(s)
-		if !strings.Contains(got, c.want) || strings.Contains(got, hidden) {
+		if strings.Contains(got, "grant  ") || !strings.Contains(got, c.want) || strings.Contains(got, hidden) {
 			t.Errorf("%s: got %q; want %q", c.grant, got, c.want)
 		}
 	}

@@ -94,7 +94,7 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 func (c *Client) CheckURL(u *url.URL) error {
 	switch {
 	case u.Hostname() == "":
-		return errors.New("the URL names no host")
+		return errors.New("the URL names no host; write https://HOST")
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme != "http":
