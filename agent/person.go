@@ -52,6 +52,8 @@ func (t Token) SignInWith(ctx context.Context, show func(Prompt)) error {
 		})
 		if err == nil {
 			err = k.takeSignIn(src, g)
+		} else if context.Cause(work) == errReplaced {
+			err = &Error{Kind: NeedsHuman, Step: StepLogin, Detail: "a later login of the same token took the place of this one", Hint: "use the code or the address that the later one shows"}
 		}
 		done <- err
 	}()
@@ -68,21 +70,26 @@ func (t Token) SignInWith(ctx context.Context, show func(Prompt)) error {
 }
 
 // signIn is a login with a person under way.
-type signIn struct{ cancel context.CancelFunc }
+type signIn struct{ cancel context.CancelCauseFunc }
+
+// errReplaced is why a sign-in ended that a later one took the place of.
+var errReplaced = errors.New("replaced by a later sign-in")
 
 // beginSignIn ends an earlier sign-in of k and gives the context of a new one,
 // which a stop of the agent ends too.
 func (a *Agent) beginSignIn(k *keeper) (context.Context, func()) {
-	ctx, cancel := context.WithTimeout(a.patient, signInTime)
+	outer, cancel := context.WithCancelCause(a.patient)
+	ctx, end := context.WithTimeout(outer, signInTime)
 	mine := &signIn{cancel}
 	a.signMu.Lock()
 	defer a.signMu.Unlock()
 	if before := a.signIns[k]; before != nil {
-		before.cancel()
+		before.cancel(errReplaced)
 	}
 	a.signIns[k] = mine
 	return ctx, func() {
-		cancel()
+		end()
+		cancel(nil)
 		a.signMu.Lock()
 		defer a.signMu.Unlock()
 		if a.signIns[k] == mine {
