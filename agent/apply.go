@@ -168,6 +168,9 @@ func (k *keeper) take(s *Spec, now Instant) {
 	}
 	k.retire(gone)
 	k.mu.Unlock()
+	if another {
+		k.a.dropSignIn(k)
+	}
 	k.a.push(k, 0)
 }
 
@@ -238,6 +241,7 @@ func (a *Agent) remove(k *keeper) {
 	tomb := record{generation: k.rec.generation, revision: k.rec.revision}
 	k.wake()
 	k.mu.Unlock()
+	a.dropSignIn(k)
 	a.limits.forget(k)
 	if value, err := tomb.encode(a.now(), a.bootID); err == nil {
 		if err := a.save(a.lasting, longestPatience, Change{BucketTokens, k.name, value}); err != nil {

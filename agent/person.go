@@ -52,7 +52,9 @@ func (t Token) SignInWith(ctx context.Context, show func(Prompt)) error {
 		})
 		if err == nil {
 			err = k.takeSignIn(src, g)
-		} else if context.Cause(work) == errReplaced {
+		} else if cause := context.Cause(work); cause == errChanged {
+			err = k.changedMeanwhile()
+		} else if cause == errReplaced {
 			err = &Error{Kind: NeedsHuman, Step: StepLogin, Detail: "a later login of the same token took the place of this one", Hint: "use the code or the address that the later one shows"}
 		}
 		done <- err
@@ -72,8 +74,25 @@ func (t Token) SignInWith(ctx context.Context, show func(Prompt)) error {
 // signIn is a login with a person under way.
 type signIn struct{ cancel context.CancelCauseFunc }
 
-// errReplaced is why a sign-in ended that a later one took the place of.
-var errReplaced = errors.New("replaced by a later sign-in")
+// Why a sign-in ended before anybody signed in.
+var (
+	errReplaced = errors.New("replaced by a later sign-in")
+	errChanged  = errors.New("the config changed")
+)
+
+// dropSignIn ends a sign-in whose token the config has changed or removed: nobody
+// is to type in a code that brings nothing.
+func (a *Agent) dropSignIn(k *keeper) {
+	a.signMu.Lock()
+	defer a.signMu.Unlock()
+	if s := a.signIns[k]; s != nil {
+		s.cancel(errChanged)
+	}
+}
+
+func (k *keeper) changedMeanwhile() *Error {
+	return &Error{Kind: NeedsHuman, Step: StepLogin, Detail: "the config changed while you signed in", Hint: "run: renewd login " + k.name}
+}
 
 // beginSignIn ends an earlier sign-in of k and gives the context of a new one,
 // which a stop of the agent ends too.
@@ -110,7 +129,7 @@ func (k *keeper) takeSignIn(src Source, g *Grant) error {
 	}
 	if k.removed || k.src.Traits().Fingerprint != src.Traits().Fingerprint {
 		k.mu.Unlock()
-		return &Error{Kind: NeedsHuman, Step: StepLogin, Detail: "the config changed while you signed in", Hint: "run: renewd login " + k.name}
+		return k.changedMeanwhile()
 	}
 	if k.rec.loggedOut {
 		k.rec.loggedOut = false

@@ -125,6 +125,43 @@ func TestSignInsThatGoOtherwise(t *testing.T) {
 	})
 }
 
+// Nobody is left to type in a code for what the config has changed or removed.
+func TestSignInEndsWithAChangedConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p, other := newPerson(w.now), newPerson(w.now)
+		other.traits.Fingerprint = "another"
+		w.run(&Spec{Name: "c", Source: p})
+		defer w.shutdown()
+		for _, next := range [][]*Spec{{{Name: "c", Source: p}, {Name: "d", Source: newFake(w.now)}}, {{Name: "c", Source: other}}, nil} {
+			codes, done := w.signIn(t.Context(), "c")
+			<-codes
+			if err := w.a.Apply(next, nil); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if len(next) == 2 {
+				select {
+				case err := <-done:
+					t.Errorf("a reload that leaves the token alone ended its sign-in: %v", err)
+				default:
+				}
+				p.approve <- false
+				<-done
+				continue
+			}
+			select {
+			case err := <-done:
+				if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Detail, "the config changed") {
+					t.Errorf("it ends with %v", err)
+				}
+			default:
+				t.Fatal("it waits on")
+			}
+		}
+	})
+}
+
 func TestLogoutAndSignInAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
