@@ -39,6 +39,9 @@ func newLogin() *cobra.Command {
 // login asks for a login and leads a person through it where one is needed.
 func login(ctx context.Context, stdout, stderr io.Writer, socket, name string) error {
 	conn, resp, err := startLogin(ctx, socket, name)
+	if err != nil && ctx.Err() != nil {
+		return fail(exitFailed, "the agent goes on; see: renewd status "+name, "interrupted before the login was done")
+	}
 	if err != nil {
 		return err
 	}

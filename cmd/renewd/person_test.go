@@ -202,9 +202,19 @@ func TestE2ELoginInterrupted(t *testing.T) {
 tokens:
   dev:
     source: {type: oauth2, grant: device_code, client_id: tool, client_auth: none, token_url: "%[1]s/token", device_authorization_url: "%[1]s/device"}
+  down:
+    source: {type: oauth2, grant: client_credentials, client_id: svc, client_secret: "hunter2", token_url: "http://127.0.0.1:1/token"}
 `, id.URL))
 	r.start()
 	eventually(t, "the agent answers", 20*time.Second, func() bool { _, _, code := r.cli("status"); return code != exitNoAgent })
+	down := r.login("down")
+	time.Sleep(500 * time.Millisecond) // it waits for an answer, and shows nothing
+	if err := down.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if _ = down.cmd.Wait(); down.cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(down.stderr.String(), "interrupted") {
+		t.Errorf("one without a person: exit %d: %s", down.cmd.ProcessState.ExitCode(), down.stderr)
+	}
 	s := r.login("dev")
 	s.shown(t, `enter the code:\s+(CODE-\d+)`)
 	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
