@@ -158,7 +158,7 @@ func (a *answer) failed(name string) error {
 	case http.StatusNotFound:
 		return fail(exitNoToken, "list them: renewd status", "there is no token %q", name)
 	case http.StatusForbidden:
-		return fail(exitDenied, "an admin lets you read it with allow: {users: […]} or groups, or by the socket's group", "%s", p.Detail)
+		return fail(exitDenied, "reading: an admin allows it with allow: {users: […]} or groups; all else is for root, the agent's user and the socket's group", "%s", p.Detail)
 	case http.StatusServiceUnavailable, http.StatusConflict:
 		if hint == "" {
 			hint = "see: renewd status " + name

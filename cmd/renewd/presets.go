@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"renewd/agent/config"
 	"renewd/agent/source/http"
 	"renewd/agent/source/spec"
 )
@@ -24,6 +25,9 @@ func newPresets() *cobra.Command {
 			w := c.OutOrStdout()
 			if len(args) == 0 {
 				return listPresets(w)
+			}
+			if slices.Contains(config.Types(), args[0]) {
+				return fail(exitUsage, "its keys: man renewd.yaml, or renewd check --schema", "%s is no preset but a type of its own, for any server", args[0])
 			}
 			if !slices.Contains(http.Presets(), args[0]) {
 				return fail(exitUsage, cmp.Or(spec.Meant(args[0], http.Presets()), "renewd presets lists them"), "there is no preset %q", args[0])
