@@ -43,7 +43,7 @@ func newRun() *cobra.Command {
 			defer stop()
 			lost := func(err error) { os.Exit(report(err, c.ErrOrStderr())) }
 			return service.Run(ctx, serviceName, lost, func(ctx context.Context) error {
-				return runAgent(ctx, c.ErrOrStderr(), configPath, once)
+				return slowly(ctx, c.ErrOrStderr(), runAgent(ctx, c.ErrOrStderr(), configPath, once))
 			})
 		},
 	}
@@ -104,7 +104,7 @@ func prepare(set paths.Set, stderr io.Writer) (*daemon, *config.Config, *built, 
 	if problems.Fatal() {
 		for _, p := range problems {
 			if !p.Warn {
-				fmt.Fprintf(stderr, "renewd: error: %s\n", p)
+				fmt.Fprintf(stderr, "%srenewd: error: %s\n", loud(d.notify), p)
 			}
 		}
 		return nil, nil, nil, fail(exitUsage, "mend it, then: renewd check --config "+set.Config, "the config cannot be used")

@@ -1,18 +1,53 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"time"
 
 	"renewd/agent"
+	"renewd/platform/service"
 )
 
 const (
 	statusPause = 2 * time.Second // between two status lines
 	statusShare = 50              // and so many times as long as making one took
+	usagePause  = 5 * time.Second // before the next start that may fail as this one did
 )
+
+// slowly holds an end that the next start would share back from a manager that
+// starts again at once: it ends the same way until a person has mended the config
+// or the state, and must come back by itself then.
+func slowly(ctx context.Context, stderr io.Writer, err error) error {
+	n := service.NewNotifier()
+	if f, ok := errors.AsType[*failure](err); !ok || f.code != exitUsage || !n.On() {
+		return err
+	}
+	var text bytes.Buffer
+	report(err, &text)
+	for line := range strings.Lines(text.String()) {
+		_, _ = io.WriteString(stderr, loud(n)+line)
+	}
+	n.Status("cannot start: " + err.Error() + "; tried again every few seconds, see: renewd check")
+	select {
+	case <-ctx.Done():
+	case <-time.After(usagePause):
+	}
+	return silent(exitUsage)
+}
+
+// loud begins a line that is an error to systemd's journal.
+func loud(n *service.Notifier) string {
+	if n.On() {
+		return prefix(slog.LevelError)
+	}
+	return ""
+}
 
 // tellStatus keeps the manager's status line true, until ctx ends. The loop
 // says when it has turned; nothing runs where nobody listens.
