@@ -50,6 +50,7 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		k.unsaved, k.saveAfter = true, k.a.now().Boot+saveRetry
 		k.a.stateFailed(err)
 	}
+	k.asked.came = true
 	if !overlapNone {
 		k.carries = true
 		k.publish(now)

@@ -103,7 +103,7 @@ func (t Token) Refresh(ctx context.Context, c Caller) error {
 	k := t.k
 	now := k.a.now()
 	k.mu.Lock()
-	if k.renewing {
+	if k.renewing && !k.asked.came {
 		k.mu.Unlock()
 		return nil // joins the one under way
 	}
@@ -180,7 +180,7 @@ func (t Token) Want(c Caller) error {
 	k := t.k
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.renewing || k.asked.wanted {
+	if k.renewing && !k.asked.came || k.asked.wanted {
 		return nil
 	}
 	if err := k.afford(k.a.now(), c); err != nil {

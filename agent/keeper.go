@@ -87,6 +87,7 @@ const (
 type asked struct {
 	wanted    bool
 	scheduled bool // by the agent itself: not counted as a caller's
+	came      bool // the renewal under way has published: who asks now wants another
 	seq       uint32
 }
 
@@ -157,7 +158,7 @@ func (k *keeper) startRenewal(step Step) {
 
 // start runs the one background work of this keeper; k.mu is held.
 func (k *keeper) start(work func(context.Context)) {
-	k.renewing = true
+	k.renewing, k.asked.came = true, false
 	k.a.work.Add(1)
 	go func() {
 		defer k.a.work.Done()
