@@ -296,8 +296,8 @@ tokens:
 	p99 := windows[len(windows)*99/100]
 	t.Logf("%d kills (%v): %d sessions went on; lost with a durable record: 0; lost between the whole answer and the record: %d; before that, named ambiguous: %d; from the whole answer to the published file p50 %v, p99 %v",
 		kills, killedAt, survived, inWindow, ambiguous, windows[len(windows)/2].Round(10*time.Microsecond), p99.Round(10*time.Microsecond))
-	if p99 > 5*time.Millisecond && kills >= 100 {
-		t.Logf("the window is longer than the 5 ms that are asked for")
+	if p99 > 5*time.Millisecond && kills >= 1000 { // of fewer it would be the one worst
+		t.Errorf("the window is %v at p99, want at most 5 ms", p99)
 	}
 	if survived == 0 || survived == kills && kills >= 100 {
 		t.Errorf("%d of %d survived: the kills did not hit the rotation", survived, kills)
