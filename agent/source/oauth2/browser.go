@@ -116,7 +116,10 @@ func (x *exchange) browserError(code string) *agent.Error {
 	if !ok {
 		return x.late("the server sent the browser back with an error that OAuth does not know")
 	}
-	return &agent.Error{Kind: m.kind, Step: x.step, Detail: "the server sent the browser back with " + code, Hint: m.hint}
+	if m.says == "" {
+		m.says = "the server sent the browser back with " + code
+	}
+	return &agent.Error{Kind: m.kind, Step: x.step, Detail: m.says, Hint: m.hint}
 }
 
 func (s *Source) redirectPath() string {

@@ -94,6 +94,9 @@ func (x *exchange) judge(a *wire.Answer, r *reply) *agent.Error {
 		if x.signed && m.clock && a.HasSkew && a.Skew.Abs() > clockOff {
 			m.kind = agent.ClockOff
 		}
+		if m.says != "" {
+			return say(m.kind, m.hint, m.says)
+		}
 		return say(m.kind, m.hint, said+": "+r.code)
 	}
 	if a.Status/100 == 2 && !r.failed && r.members != nil && !a.IsHTML() {
@@ -143,7 +146,8 @@ func (x *exchange) unknown(a *wire.Answer, r *reply, say func(k agent.Kind, hint
 type meaning struct {
 	kind  agent.Kind
 	hint  string
-	clock bool // where our clock is off, that may be why
+	says  string // to a person who signs in, in place of the code
+	clock bool   // where our clock is off, that may be why
 }
 
 // meaning knows the codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8693
@@ -180,13 +184,13 @@ func (x *exchange) meaning(code string, status int) (m meaning, ok bool) {
 		return meaning{kind: agent.Transient}, true
 	case "expired_token":
 		if login && person {
-			return meaning{kind: agent.NeedsHuman, hint: x.src.loginHint()}, true
+			return meaning{kind: agent.NeedsHuman, says: codeExpired, hint: x.src.loginHint()}, true
 		}
 		return x.invalidGrant(), true
 	case "access_denied":
 		switch {
 		case login && person:
-			return meaning{kind: agent.NeedsHuman, hint: x.src.loginHint()}, true
+			return meaning{kind: agent.NeedsHuman, says: "the sign-in was denied", hint: "who signs in must agree to it, and be allowed to; " + x.src.loginHint()}, true
 		case !login:
 			return meaning{kind: agent.SessionOver}, true
 		}
@@ -209,7 +213,7 @@ func (x *exchange) invalidGrant() meaning {
 	}
 	switch x.src.spec.Grant {
 	case DeviceCode, AuthorizationCode:
-		return meaning{kind: agent.NeedsHuman, hint: x.src.loginHint()}
+		return meaning{kind: agent.NeedsHuman, says: "the server does not take the code of this sign-in, perhaps because it came too late", hint: x.src.loginHint()}
 	case Password:
 		return meaning{kind: agent.Rejected, hint: "look at username and password"}
 	case JWTBearer:

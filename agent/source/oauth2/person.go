@@ -45,6 +45,8 @@ const (
 	codeMost    = 24 * time.Hour
 )
 
+const codeExpired = "the code expired before it was confirmed"
+
 // device shows a code and polls until the person has typed it somewhere.
 func (x *exchange) device(ctx context.Context, show func(agent.Prompt)) (*agent.Grant, error) {
 	a, r, err := x.post(ctx, endDevice, func(*place, time.Time) (url.Values, error) {
@@ -120,7 +122,7 @@ func (x *exchange) poll(ctx context.Context, code string, every time.Duration, e
 			if !sleep(ctx, left) {
 				return nil, x.late("nobody confirmed the code in time")
 			}
-			return nil, x.late("the code expired before it was confirmed")
+			return nil, x.late(codeExpired)
 		}
 		if !sleep(ctx, wait) {
 			return nil, x.late("nobody confirmed the code in time")

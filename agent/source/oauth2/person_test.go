@@ -94,11 +94,11 @@ func TestDeviceCodeEnds(t *testing.T) {
 		kind  agent.Kind
 		says  string
 	}{
-		{"denied", fail(400, "access_denied"), time.Hour, agent.NeedsHuman, "access_denied; run: renewd login t"},
-		{"expired at the server", fail(400, "expired_token"), time.Hour, agent.NeedsHuman, "expired_token"},
+		{"denied", fail(400, "access_denied"), time.Hour, agent.NeedsHuman, "login: needs_human: the sign-in was denied; who signs in must agree to it, and be allowed to; run: renewd login t"},
+		{"expired at the server", fail(400, "expired_token"), time.Hour, agent.NeedsHuman, "login: needs_human: the code expired before it was confirmed; run: renewd login t"},
 		{"expired here", fail(400, "authorization_pending"), time.Hour, agent.NeedsHuman, "the code expired before it was confirmed"},
 		{"nobody waits", fail(400, "authorization_pending"), 10 * time.Second, agent.NeedsHuman, "nobody confirmed the code in time"},
-		{"unknown code", fail(400, "invalid_grant"), time.Hour, agent.NeedsHuman, "invalid_grant"},
+		{"unknown code", fail(400, "invalid_grant"), time.Hour, agent.NeedsHuman, "the server does not take the code"},
 		{"wrong client", fail(401, "invalid_client"), time.Hour, agent.Rejected, "invalid_client"},
 		{"no such grant", fail(400, "unsupported_grant_type"), time.Hour, agent.Misconfigured, "allow this client the grant device_code"},
 	} {
@@ -226,11 +226,11 @@ func TestBrowserRefused(t *testing.T) {
 		kind  agent.Kind
 		says  string
 	}{
-		{"denied", url.Values{"error": {"access_denied"}, "error_description": {hidden}}, whole(""), agent.NeedsHuman, "sent the browser back with access_denied; run: renewd login t"},
+		{"denied", url.Values{"error": {"access_denied"}, "error_description": {hidden}}, whole(""), agent.NeedsHuman, "login: needs_human: the sign-in was denied; who"},
 		{"scope", url.Values{"error": {"invalid_scope"}}, whole(""), agent.Misconfigured, "look at scopes"},
 		{"down", url.Values{"error": {"temporarily_unavailable"}}, whole(""), agent.Transient, "temporarily_unavailable"},
 		{"unknown", url.Values{"error": {hidden}}, whole(""), agent.NeedsHuman, "an error that OAuth does not know"},
-		{"code refused", url.Values{"code": {"c"}}, fail(400, "invalid_grant"), agent.NeedsHuman, "invalid_grant"},
+		{"code refused", url.Values{"code": {"c"}}, fail(400, "invalid_grant"), agent.NeedsHuman, "does not take the code"},
 		{"client refused", url.Values{"code": {"c"}}, fail(401, "invalid_client"), agent.Rejected, "invalid_client"},
 		{"another issuer", url.Values{"code": {"c"}, "iss": {"https://" + hidden + ".example.com"}}, whole(""), agent.Misconfigured, "another issuer"},
 		{"no issuer", url.Values{"code": {"c"}}, whole(""), agent.Misconfigured, "without the issuer that the server promises"},
