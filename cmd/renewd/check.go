@@ -132,6 +132,9 @@ func check(ctx context.Context, w, ew io.Writer, o checkOptions) error {
 	if sinksErr != nil {
 		return sinksErr
 	}
+	if len(made.specs) == 0 {
+		fmt.Fprintln(ew, "note: no tokens are configured; the agent would wait for some. renewd presets NAME --example prints a block to begin with")
+	}
 	_, err = fmt.Fprintf(w, "ok: %d token(s), %d sink(s), %d warning(s)\n", len(made.specs), countSinks(made), warns)
 	return err
 }
