@@ -286,6 +286,29 @@ func (t Token) SignIn(c Caller) error {
 	return nil
 }
 
+// AwaitLogin waits for what a SignIn asked for: done once the token is of a
+// later revision than before by a login. It returns false as soon as the login
+// has failed, and when ctx ends; Status says why.
+func (t Token) AwaitLogin(ctx context.Context, before uint64) (done bool) {
+	k := t.k
+	for {
+		k.mu.Lock()
+		answered := !k.renewing && !k.asked.wanted
+		failed := k.removed || answered && k.login.problem != nil
+		done := answered && !failed && k.rec.revision > before
+		changed := k.change()
+		k.mu.Unlock()
+		if done || failed {
+			return done
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // Logout ends the session at its server, where that can be done, and forgets
 // it; the token is withdrawn and stays away until SignIn.
 func (t Token) Logout(ctx context.Context) error {

@@ -108,7 +108,7 @@ func (k *keeper) loginUnlessPerson(now Instant, why string) Step {
 	if _, ok := k.src.(PersonSource); !ok && k.src.Traits().SelfStart {
 		hint = "write a new refresh token where the config's refresh_token is; the agent sees it"
 	}
-	k.fail(&k.login, now, &Error{Kind: NeedsHuman, Step: StepLogin, Detail: why, Hint: hint})
+	k.fail(&k.login, now, &Error{Kind: NeedsHuman, Step: StepLogin, Detail: why, Hint: hint, Unsent: true})
 	k.login.notBefore = forever
 	return ""
 }
@@ -152,7 +152,9 @@ func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
 
 // fail books one failure on a lane.
 func (k *keeper) fail(l *lane, now Instant, e *Error) {
-	l.failures++
+	if e.Kind != NeedsHuman || !e.Unsent {
+		l.failures++ // who has only looked that a person is needed has tried nothing
+	}
 	if l.since == 0 {
 		l.since = now.Boot
 	}

@@ -15,6 +15,9 @@ var ErrNoPerson = errors.New("its login needs no person")
 // ErrNoProof says that a token is presented without a proof.
 var ErrNoProof = errors.New("its source proves no key")
 
+// ErrStopped says that a stop of the agent ended a sign-in; an *Error wraps it.
+var ErrStopped = errors.New("the agent stopped before anybody signed in")
+
 // NeedsPerson says that a login of the token is done with SignInWith alone.
 func (t Token) NeedsPerson() bool {
 	t.k.mu.Lock()
@@ -52,6 +55,8 @@ func (t Token) SignInWith(ctx context.Context, show func(Prompt)) error {
 		})
 		if err == nil {
 			err = k.takeSignIn(src, g)
+		} else if k.a.patient.Err() != nil {
+			err = &Error{Kind: Transient, Step: StepLogin, Detail: ErrStopped.Error(), Hint: "once it runs again: renewd login " + k.name, Err: ErrStopped}
 		} else if cause := context.Cause(work); cause == errChanged {
 			err = k.changedMeanwhile()
 		} else if cause == errReplaced {

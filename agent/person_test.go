@@ -119,8 +119,8 @@ func TestSignInsThatGoOtherwise(t *testing.T) {
 		codes, done = w.signIn(t.Context(), "c")
 		<-codes
 		w.shutdown() // would hang if a stop waited for a person
-		if err := <-done; err == nil {
-			t.Error("a stop did not end the sign-in")
+		if err := <-done; !errors.Is(err, ErrStopped) {
+			t.Errorf("a stop ended the sign-in with %v", err)
 		}
 	})
 }
@@ -158,6 +158,69 @@ func TestSignInEndsWithAChangedConfig(t *testing.T) {
 			default:
 				t.Fatal("it waits on")
 			}
+		}
+	})
+}
+
+// Whoever asks for a login learns that it failed when it has, and is not told that
+// it worked because the old session was refreshed instead.
+func TestAwaitLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := newFake(w.now)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		synctest.Wait()
+		ask := func() (bool, time.Duration) {
+			tok := w.token("c")
+			before, began := tok.Current().Revision, time.Now()
+			if err := tok.SignIn(Caller{ID: "uid 0", Manager: true}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			return tok.AwaitLogin(ctx, before), time.Since(began)
+		}
+		time.Sleep(2 * time.Second)
+		if ok, took := ask(); !ok || took > 2*time.Second {
+			t.Errorf("a login that works: %v after %v", ok, took)
+		}
+		for _, kind := range []Kind{Transient, Misconfigured} {
+			time.Sleep(2 * time.Minute)
+			f.set(func(f *fakeSource) {
+				f.fault = func(s Step) error {
+					if s == StepLogin {
+						return &Error{Kind: kind, Step: s, Detail: "it is down"}
+					}
+					return nil
+				}
+			})
+			ok, took := ask()
+			if st := w.token("c").Status(); ok || took > 2*time.Second || !st.Valid || len(st.Problems) == 0 || st.Problems[0].Detail != "it is down" {
+				t.Errorf("%s: %v after %v, and %+v", kind, ok, took, st)
+			}
+			f.set(func(f *fakeSource) { f.fault = nil })
+		}
+	})
+}
+
+// A reload looks again whether a person is needed; nobody has tried anything by
+// that.
+func TestReloadsAreNoTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		spec := &Spec{Name: "c", Source: newPerson(w.now)}
+		w.run(spec)
+		defer w.shutdown()
+		for range 5 {
+			time.Sleep(time.Minute)
+			if err := w.a.Apply([]*Spec{spec}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		if p := w.token("c").Status().Problems; len(p) != 1 || p[0].Kind != NeedsHuman || p[0].Count != 0 {
+			t.Errorf("after five reloads: %+v", p)
 		}
 	})
 }

@@ -86,10 +86,12 @@ type answer struct {
 
 // problem is application/problem+json (RFC 9457) as the agent sends it.
 type problem struct {
+	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
 	Kind   string `json:"kind"`
 	Hint   string `json:"hint"`
+	Valid  bool   `json:"valid"`
 	Reset  bool   `json:"state_reset"`
 }
 
@@ -162,6 +164,9 @@ func (a *answer) failed(name string) error {
 	case http.StatusServiceUnavailable, http.StatusConflict:
 		if hint == "" {
 			hint = "see: renewd status " + name
+		}
+		if p.Valid {
+			return fail(exitFailed, hint, "%s", p.Detail)
 		}
 		return fail(exitNotValid, hint, "%s", p.Detail)
 	case http.StatusTooManyRequests:

@@ -63,12 +63,8 @@ func login(ctx context.Context, stdout, stderr io.Writer, socket, name string) e
 	if err := json.Unmarshal(body, &st); err != nil {
 		return fail(exitFailed, "", "read the agent's answer: %w", err)
 	}
-	if !st.Valid {
-		detail := "the login has not brought a token yet"
-		if len(st.Problems) > 0 {
-			detail = st.Problems[0].Detail
-		}
-		return fail(exitNotValid, "see: renewd status "+name, "%s", detail)
+	if resp.StatusCode == http.StatusAccepted {
+		return fail(exitFailed, "it goes on; see: renewd status "+name, "the login has not brought a token yet")
 	}
 	_, err = fmt.Fprintf(stdout, "%s needs no person; it has logged in anew and is at generation %d\n", name, st.Generation)
 	return err
@@ -115,6 +111,8 @@ func signIn(ctx context.Context, stdout, stderr io.Writer, lines io.Reader, name
 		switch {
 		case line.Prompt != nil:
 			showPrompt(stderr, name, line.Prompt)
+		case line.Error != nil && line.Error.Type == "urn:renewd:problem:stopped":
+			return fail(exitNoAgent, line.Error.Hint, "%s", line.Error.Detail)
 		case line.Error != nil:
 			return fail(exitNotValid, line.Error.Hint, "%s", line.Error.Detail)
 		case line.Status != nil:

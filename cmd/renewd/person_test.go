@@ -198,15 +198,21 @@ func TestE2ELoginInterrupted(t *testing.T) {
 		t.Skip("no interrupt can be sent to one process")
 	}
 	id := newIdentity(t)
+	asked, released := make(chan struct{}, 64), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	mute := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; <-released }))
+	defer mute.Close()
+	defer release()
 	r := newRig(t, fmt.Sprintf(`
 tokens:
   dev:
     source: {type: oauth2, grant: device_code, client_id: tool, client_auth: none, token_url: "%[1]s/token", device_authorization_url: "%[1]s/device"}
   down:
-    source: {type: oauth2, grant: client_credentials, client_id: svc, client_secret: "hunter2", token_url: "http://127.0.0.1:1/token"}
-`, id.URL))
+    source: {type: oauth2, grant: client_credentials, client_id: svc, client_secret: "hunter2", token_url: "%[2]s/token"}
+`, id.URL, mute.URL))
 	r.start()
 	eventually(t, "the agent answers", 20*time.Second, func() bool { _, _, code := r.cli("status"); return code != exitNoAgent })
+	<-asked // the agent waits for an answer, and so does who asks for another login
 	down := r.login("down")
 	time.Sleep(500 * time.Millisecond) // it waits for an answer, and shows nothing
 	if err := down.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -230,7 +236,40 @@ tokens:
 	if code := s.cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(s.stderr.String(), "interrupted before anybody signed in") {
 		t.Errorf("exit %d: %s", code, s.stderr)
 	}
+	release()
 	r.stop()
+}
+
+// A source that is down is said at once, with the kind and what to do; and who
+// waits for a person when the agent stops is told just that.
+func TestE2ELoginThatFails(t *testing.T) {
+	id := newIdentity(t)
+	r := newRig(t, fmt.Sprintf(`
+tokens:
+  dev:
+    source: {type: oauth2, grant: device_code, client_id: tool, client_auth: none, token_url: "%[1]s/token", device_authorization_url: "%[1]s/device"}
+  away: {source: {type: oauth2, grant: device_code, client_id: tool, client_auth: none, token_url: "http://127.0.0.1:1/token", device_authorization_url: "http://127.0.0.1:1/device"}}
+  down: {source: {type: oauth2, grant: client_credentials, client_id: svc, client_secret: "hunter2", token_url: "http://127.0.0.1:1/token"}}
+`, id.URL))
+	r.start()
+	eventually(t, "the agent answers", 20*time.Second, func() bool { _, _, code := r.cli("status"); return code != exitNoAgent })
+	for _, name := range []string{"down", "away"} {
+		began := time.Now()
+		_, stderr, code := r.cli("login", name)
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("%s: it took %v to say that nobody listens", name, took)
+		}
+		if code != exitNotValid || !strings.Contains(stderr, "127.0.0.1:1 refuses connections") || !strings.Contains(stderr, "hint: ") {
+			t.Errorf("%s: exit %d: %s", name, code, stderr)
+		}
+	}
+	s := r.login("dev")
+	s.shown(t, `enter the code:\s+(CODE-\d+)`)
+	r.stop()
+	_ = s.cmd.Wait()
+	if code := s.cmd.ProcessState.ExitCode(); code != exitNoAgent || !strings.Contains(s.stderr.String(), "the agent stopped before anybody signed in") {
+		t.Errorf("the agent stopped: exit %d: %s", code, s.stderr)
+	}
 }
 
 // A browser on this machine is sent to the agent's port, which belongs to

@@ -42,6 +42,9 @@ func (s *Server) signIn(rw http.ResponseWriter, r *http.Request, t agent.Token) 
 		return
 	}
 	p := &problem{Type: "urn:renewd:problem:sign-in", Title: "signing in failed", Name: t.Name(), Detail: "nobody signed in", Kind: agent.NeedsHuman, Hint: "try again: renewd login " + t.Name()}
+	if errors.Is(err, agent.ErrStopped) || r.Context().Err() != nil { // who hung up reads nothing
+		p.Type, p.Kind, p.Detail = "urn:renewd:problem:stopped", agent.Transient, agent.ErrStopped.Error()
+	}
 	if e, ok := errors.AsType[*agent.Error](err); ok {
 		p.Detail, p.Kind = e.Detail, e.Kind
 		if e.Hint != "" {

@@ -25,6 +25,7 @@ type problem struct {
 
 	Name       string      `json:"name,omitempty"`
 	State      agent.State `json:"state,omitempty"`
+	Valid      bool        `json:"valid,omitempty"` // what there was before still is
 	StateReset bool        `json:"state_reset,omitempty"`
 	Errors     []string    `json:"errors,omitempty"`
 	Unwell     []ill       `json:"unwell,omitempty"`
@@ -83,6 +84,23 @@ func notValid(w http.ResponseWriter, st *agent.Status, now time.Time, detail str
 		p.Detail += ": " + why.Detail
 	}
 	p.answer(w, http.StatusServiceUnavailable, "not-valid")
+}
+
+// loginFailed answers why a login that was asked for has brought nothing.
+func loginFailed(w http.ResponseWriter, st *agent.Status, now time.Time) {
+	p := &problem{Name: st.Name, State: st.State, Valid: st.Valid, Detail: "the login failed", wait: retryAfter(st, now)}
+	for _, why := range st.Problems {
+		if why.Step != agent.StepLogin {
+			continue
+		}
+		p.Kind, p.Hint = why.Kind, why.Hint
+		p.Detail += ": " + string(why.Kind) + ": " + why.Detail
+		break
+	}
+	if st.Valid {
+		p.Detail += "; the token of before is still valid"
+	}
+	p.answer(w, http.StatusServiceUnavailable, "login")
 }
 
 // retryAfter is when asking again may help.

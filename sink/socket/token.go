@@ -319,11 +319,16 @@ func (s *Server) login(rw http.ResponseWriter, r *http.Request, t agent.Token) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), w.wait)
 	defer cancel()
-	status := http.StatusAccepted
-	if _, ok := t.Await(ctx, func(p *agent.Publication) bool { return p.Revision > before }); ok {
-		status = http.StatusOK
+	done := w.wait > 0 && t.AwaitLogin(ctx, before)
+	st := t.Status()
+	switch {
+	case done:
+		writeJSON(rw, http.StatusOK, st)
+	case w.wait > 0 && ctx.Err() == nil:
+		loginFailed(rw, &st, s.o.Agent.Now().Wall)
+	default:
+		writeJSON(rw, http.StatusAccepted, st) // it goes on
 	}
-	writeJSON(rw, status, t.Status())
 }
 
 // logout ends the session; once begun it goes on without the caller.
