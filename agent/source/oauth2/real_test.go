@@ -73,8 +73,30 @@ func providerAuth(t *testing.T, p *provider) {
 			if p.active(t, g.Token) {
 				t.Error("the token outlives its logout")
 			}
+			p.refreshesAs(t, s)
 		})
 	}
+}
+
+// refreshesAs gives the client of a Spec a session, and sees that it can refresh
+// and end it as the client that it proves to be.
+func (p *provider) refreshesAs(t *testing.T, s *oauth2.Spec) {
+	t.Helper()
+	person := *s
+	person.Grant, person.Username, person.Password, person.Resource = oauth2.Password, "bob", plain("p&ss wörd"), nil
+	src := p.source(t, &person, nil)
+	session := next(agent.Session{}, agent.StepLogin, login(t, src))
+	for range 2 {
+		g, err := call(t, src, agent.StepRefresh, session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.Token.Equal(session.Token) || g.RefreshToken.Equal(session.RefreshToken) {
+			t.Error("nothing was rotated")
+		}
+		session = next(session, agent.StepRefresh, g)
+	}
+	p.endsAt(t, src, session)
 }
 
 func providerRefuses(t *testing.T, p *provider) {
@@ -120,23 +142,41 @@ func providerGrants(t *testing.T, p *provider) {
 	s.SubjectToken = &oauth2.Subject{Token: "other"}
 	subject := first.Token
 	src := p.source(t, s, func(string) (agent.Secret, bool) { return subject, true })
-	if g := login(t, src); !p.active(t, g.Token) || g.Token.Equal(first.Token) {
+	g := login(t, src)
+	if !p.active(t, g.Token) || g.Token.Equal(first.Token) {
 		t.Errorf("exchanged for %+v", g)
 	}
+	p.revoked(t, src, g)
 	subject = agent.NewSecret("stale")
 	_, err := call(t, src, agent.StepLogin, agent.Session{})
 	wantKind(t, err, agent.Misconfigured, "the subject_token may be invalid")
+	p.bearer(t)
+}
 
-	s = p.spec("bearer", oauth2.JWTBearer)
+// revoked logs out what has no refresh token.
+func (p *provider) revoked(t *testing.T, src agent.Source, g *agent.Grant) {
+	t.Helper()
+	if _, err := call(t, src, agent.StepLogout, next(agent.Session{}, agent.StepLogin, g)); err != nil {
+		t.Fatal(err)
+	}
+	if p.active(t, g.Token) {
+		t.Error("the token outlives its logout")
+	}
+}
+
+func (p *provider) bearer(t *testing.T) {
+	s := p.spec("bearer", oauth2.JWTBearer)
 	s.Assertion = &oauth2.Assertion{Issuer: "svc@lab.test", Subject: "bob", Key: plain(p.keys["RS256"])}
-	src = p.source(t, s, nil)
+	src := p.source(t, s, nil)
 	for range 2 { // a jti is good once
-		if g := login(t, src); !p.active(t, g.Token) {
+		g := login(t, src)
+		if !p.active(t, g.Token) {
 			t.Errorf("got %+v", g)
 		}
+		p.revoked(t, src, g)
 	}
 	s.Assertion.Key = plain(pemKey(t, "RS256"))
-	_, err = call(t, p.source(t, s, nil), agent.StepLogin, agent.Session{})
+	_, err := call(t, p.source(t, s, nil), agent.StepLogin, agent.Session{})
 	wantKind(t, err, agent.Rejected, "look at assertion")
 }
 
@@ -158,9 +198,16 @@ func providerPassword(t *testing.T, p *provider) {
 	if spends(t, src, session) {
 		t.Error("a refresh token that stays is said to be spent")
 	}
+	first := p.confidential("pw", oauth2.RefreshToken) // what others got can be given in the config
+	first.RefreshToken = plain(session.RefreshToken.Reveal())
+	if g, err := call(t, p.source(t, first, nil), agent.StepRefresh, agent.Session{}); err != nil || !p.active(t, g.Token) {
+		t.Errorf("a first refresh token: %v", err)
+	}
 	p.endsAt(t, src, session)
+	_, err := call(t, p.source(t, first, nil), agent.StepRefresh, agent.Session{})
+	wantKind(t, err, agent.SessionOver, "invalid_grant")
 	s.Password = plain("wrong")
-	_, err := call(t, p.source(t, s, nil), agent.StepLogin, agent.Session{})
+	_, err = call(t, p.source(t, s, nil), agent.StepLogin, agent.Session{})
 	wantKind(t, err, agent.Rejected, "look at username and password")
 }
 

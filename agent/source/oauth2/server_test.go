@@ -225,7 +225,7 @@ func (p *provider) clients(t *testing.T) (all []map[string]any) {
 		}
 		all = append(all, c)
 	}
-	cc := []string{"client_credentials"}
+	cc := []string{"client_credentials", "password", "refresh_token"} // these two to see each authentication refresh
 	add("basic", "client_secret_basic", cc, nil)
 	add("odd", "client_secret_basic", cc, map[string]any{"client_secret": oddSecret})
 	add("post", "client_secret_post", cc, nil)
