@@ -203,7 +203,9 @@ func (k *keeper) looksOther(now Instant) bool {
 	was, is := k.current.Load(), k.publication(now)
 	h1, v1 := was.Header()
 	h2, v2 := is.Header()
-	return h1 != h2 || v1 != v2 || was.Type != is.Type || was.SessionExpiresAt.IsZero() != is.SessionExpiresAt.IsZero() ||
+	q1, u1 := was.Query()
+	q2, u2 := is.Query()
+	return h1 != h2 || v1 != v2 || q1 != q2 || u1 != u2 || was.Type != is.Type || was.SessionExpiresAt.IsZero() != is.SessionExpiresAt.IsZero() ||
 		was.SessionExpiresAt.Sub(is.SessionExpiresAt).Abs() > time.Second
 }
 

@@ -65,6 +65,8 @@ func (p *Publication) Remaining(now Instant) time.Duration { return p.Expires - 
 // value is "Bearer " and the token.
 func (p *Publication) Bearer() (name string, ok bool) {
 	switch pr := p.Presentation; {
+	case pr != nil && pr.Query != "":
+		return "", false
 	case pr == nil || pr.Header == "" && pr.Value == nil:
 		return "Authorization", true
 	default:
@@ -72,11 +74,28 @@ func (p *Publication) Bearer() (name string, ok bool) {
 	}
 }
 
-// Header gives the HTTP header's name and value that present the token.
+// Query gives the name and the value, neither encoded, of the query parameter
+// that presents the token; the name is empty where a header does.
+func (p *Publication) Query() (name, value string) {
+	pr := p.Presentation
+	switch {
+	case pr == nil || pr.Query == "":
+		return "", ""
+	case pr.Value == nil:
+		return pr.Query, p.Token.Reveal()
+	}
+	return pr.Query, pr.Value(p.Token.Reveal(), p.Extra)
+}
+
+// Header gives the HTTP header's name and value that present the token; the name
+// is empty where a query parameter does.
 func (p *Publication) Header() (name, value string) {
 	name, ok := p.Bearer()
 	if ok {
 		return name, "Bearer " + p.Token.Reveal()
+	}
+	if query, _ := p.Query(); query != "" {
+		return "", ""
 	}
 	if name == "" {
 		name = "Authorization"

@@ -177,6 +177,8 @@ type HostLimits struct {
 // Presentation says how a token is presented to its API.
 type Presentation struct {
 	Header string // "Authorization"
-	// Value builds the header's value; nil means "Bearer " + token.
+	Query  string // name of the query parameter that it goes in; then there is no header
+	// Value builds the header's value; nil means "Bearer " + token. In a query
+	// nil means the token.
 	Value func(token string, extra map[string]string) string
 }

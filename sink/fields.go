@@ -27,6 +27,8 @@ type Fields struct {
 	Name             string            `json:"name"`
 	Header           string            `json:"header"`
 	HeaderValue      string            `json:"header_value"`
+	Query            string            `json:"query,omitempty"` // in place of a header, which is empty then
+	QueryValue       string            `json:"query_value,omitempty"`
 	ExpiresAtUnix    int64             `json:"expires_at_unix"`
 	Extra            map[string]string `json:"extra"`
 }
@@ -44,6 +46,7 @@ func FieldsOf(p *agent.Publication) *Fields {
 		Extra:         p.Extra,
 	}
 	f.Header, f.HeaderValue = p.Header()
+	f.Query, f.QueryValue = p.Query()
 	if f.Extra == nil {
 		f.Extra = map[string]string{}
 	}
@@ -85,6 +88,7 @@ func appendJSON(b []byte, p *agent.Publication) []byte {
 		name, value := p.Header()
 		b = appendString(append(b, `,"header":`...), name)
 		b = appendString(append(b, `,"header_value":`...), value)
+		b = appendQuery(b, p)
 	}
 	b = strconv.AppendInt(append(b, `,"expires_at_unix":`...), p.ExpiresAt.Unix(), 10)
 	b = append(b, `,"extra":{`...)
@@ -95,6 +99,18 @@ func appendJSON(b []byte, p *agent.Publication) []byte {
 		b = appendString(append(appendString(b, k), ':'), p.Extra[k])
 	}
 	return append(b, "}}\n"...)
+}
+
+func appendQuery(b []byte, p *agent.Publication) []byte {
+	name, value := p.Query()
+	if name == "" {
+		return b
+	}
+	b = appendString(append(b, `,"query":`...), name)
+	if value == "" {
+		return b
+	}
+	return appendString(append(b, `,"query_value":`...), value)
 }
 
 func appendStamp(b []byte, t time.Time) []byte {
@@ -133,7 +149,7 @@ func (f *Fields) scope() map[string]any {
 	return map[string]any{
 		"token": f.Token, "type": f.Type, "generation": f.Generation, "issued_at": f.IssuedAt,
 		"expires_at": f.ExpiresAt, "session_expires_at": session, "name": f.Name,
-		"header": f.Header, "header_value": f.HeaderValue, "expires_at_unix": f.ExpiresAtUnix, "extra": f.Extra,
+		"header": f.Header, "header_value": f.HeaderValue, "query": f.Query, "query_value": f.QueryValue, "expires_at_unix": f.ExpiresAtUnix, "extra": f.Extra,
 	}
 }
 

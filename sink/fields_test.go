@@ -26,7 +26,7 @@ func FuzzAppendJSON(f *testing.F) {
 		}, token)
 		p := &agent.Publication{Token: agent.NewSecret(token), Type: name, Name: name, Generation: generation,
 			IssuedAt: time.Unix(at, 5), ExpiresAt: time.Unix(at+60, 999)}
-		for i := range 3 {
+		for i := range 4 {
 			var want bytes.Buffer
 			enc := json.NewEncoder(&want)
 			enc.SetEscapeHTML(false)
@@ -38,6 +38,10 @@ func FuzzAppendJSON(f *testing.F) {
 			}
 			p.Extra = map[string]string{extra: name, "b": extra, "a": token}
 			p.SessionExpiresAt = time.Unix(at, 0)
+			if i == 2 {
+				p.Presentation = &agent.Presentation{Query: name}
+				continue
+			}
 			if i > 0 {
 				p.Presentation = &agent.Presentation{Value: func(token string, _ map[string]string) string { return token + "<" }}
 				continue

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -133,10 +134,16 @@ func renderHeader(p *agent.Publication) ([]byte, error) {
 	return []byte(line + "\n"), err
 }
 
+// ErrNoHeader says that the token is not presented in a header.
+var ErrNoHeader = errors.New("this token goes in the query of the URL, so there is no header")
+
 // headerLine refuses what would become a second header (RFC 9110 section 5.5): an
 // extra that a server chose may stand in it.
 func headerLine(p *agent.Publication) (string, error) {
 	name, value := p.Header()
+	if name == "" {
+		return "", ErrNoHeader
+	}
 	line := name + ": " + value
 	if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 		return "", errors.New("the header would hold a control character")
@@ -147,12 +154,27 @@ func headerLine(p *agent.Publication) (string, error) {
 // renderCurl gives a config for curl -K. In its double quotes a backslash escapes
 // (curl(1), --config).
 func renderCurl(p *agent.Publication) ([]byte, error) {
+	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`)
+	if query := queryPair(p); query != "" {
+		// Of curl 7.87 and later; get and data-urlencode would take a request's
+		// own data for the query too. A leading + says that it is encoded.
+		return []byte(`url-query = "+` + quoted.Replace(query) + "\"\n"), nil
+	}
 	line, err := headerLine(p)
 	if err != nil {
 		return nil, err
 	}
-	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`).Replace(line)
-	return []byte(`header = "` + quoted + "\"\n"), nil
+	return []byte(`header = "` + quoted.Replace(line) + "\"\n"), nil
+}
+
+// queryPair is the parameter that presents the token, as a URL has it; empty where
+// a header does.
+func queryPair(p *agent.Publication) string {
+	name, value := p.Query()
+	if name == "" {
+		return ""
+	}
+	return url.QueryEscape(name) + "=" + url.QueryEscape(value)
 }
 
 // netrc gives one entry of a .netrc. Its words are split at white space, and no
@@ -179,9 +201,13 @@ func (f *Format) netrc(o Options) (*Format, error) {
 // renderEnv gives assignments for a shell and for systemd's EnvironmentFile=,
 // which part ways only over a single quote inside a value.
 func renderEnv(p *agent.Publication) ([]byte, error) {
-	line, err := headerLine(p)
-	if err != nil {
-		return nil, err
+	suffix, shown := "_QUERY", queryPair(p)
+	if shown == "" {
+		line, err := headerLine(p)
+		if err != nil {
+			return nil, err
+		}
+		suffix, shown = "_HEADER", line
 	}
 	var b bytes.Buffer
 	name := EnvName(p.Name)
@@ -189,7 +215,7 @@ func renderEnv(p *agent.Publication) ([]byte, error) {
 		{"_TOKEN", p.Token.Reveal()},
 		{"_EXPIRES_AT", stamp(p.ExpiresAt)},
 		{"_EXPIRES_UNIX", fmt.Sprint(p.ExpiresAt.Unix())},
-		{"_HEADER", line},
+		{suffix, shown},
 	} {
 		fmt.Fprintf(&b, "%s%s=%s\n", name, v[0], envQuote(v[1]))
 	}

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -43,12 +44,25 @@ func TestFormats(t *testing.T) {
 	odd.Extra = map[string]string{"tenant": "t <1>\n"}
 	odd.SessionExpiresAt = odd.ExpiresAt.Add(time.Hour)
 	odd.Presentation = &agent.Presentation{Header: "X-Auth", Value: func(tok string, _ map[string]string) string { return tok }}
+	inQuery := publication("a+b&c")
+	inQuery.Presentation = &agent.Presentation{Query: "api_key"}
 	tests := []struct {
 		name string
 		o    Options
 		p    *agent.Publication
 		want string
 	}{
+		{"raw, in the query", Options{}, inQuery, "a+b&c"},
+		{"curl, in the query", Options{Format: "curl"}, inQuery, `url-query = "+api_key=a%2Bb%26c"` + "\n"},
+		{"env, in the query", Options{Format: "env"}, inQuery, `_4_COMMANDER_X_TOKEN='a+b&c'
+_4_COMMANDER_X_EXPIRES_AT=2026-11-21T10:00:00Z
+_4_COMMANDER_X_EXPIRES_UNIX=1795255200
+_4_COMMANDER_X_QUERY='api_key=a%2Bb%26c'
+`},
+		{"json, in the query", Options{Format: "json"}, inQuery, `{"token":"a+b&c","type":"Bearer","generation":12,` +
+			`"issued_at":"2026-11-21T09:00:00Z","expires_at":"2026-11-21T10:00:00Z","session_expires_at":null,"name":"4-commander.x",` +
+			`"header":"","header_value":"","query":"api_key","query_value":"a+b&c","expires_at_unix":1795255200,"extra":{}}` + "\n"},
+		{"template, in the query", Options{Template: `{{.query}} {{.query_value}}{{.header}}`}, inQuery, "api_key a+b&c"},
 		{"raw", Options{}, publication("abc"), "abc"},
 		{"raw, newline", Options{Format: "raw", Newline: true}, publication("abc"), "abc\n"},
 		{"header", Options{Format: "header"}, publication("abc"), "Authorization: Bearer abc\n"},
@@ -118,6 +132,16 @@ func TestErrorsDoNotQuoteTheToken(t *testing.T) {
 	}
 }
 
+// A reader that asks for a header gets none that is wrong.
+func TestNoHeaderForAQuery(t *testing.T) {
+	p := publication("abc")
+	p.Presentation = &agent.Presentation{Query: "key"}
+	f, _ := New(Options{Format: "header"})
+	if b, err := f.Render(p); !errors.Is(err, ErrNoHeader) {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 func TestAHeaderIsNeverTwo(t *testing.T) {
 	p := publication("abc")
 	p.Presentation = &agent.Presentation{Value: func(string, map[string]string) string { return "x\r\nEvil: 1" }}
@@ -153,14 +177,19 @@ func TestReadersGetEveryByteBack(t *testing.T) {
 		t.Fatalf("json: %q, %v", back.Token, err)
 	}
 	got := make(chan string, 1)
-	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Authorization") }))
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got <- r.Method + r.URL.Query().Get("own") + r.URL.Query().Get("key") + r.Header.Get("Authorization")
+	}))
 	defer srv.Close()
-	cmd := exec.Command("curl", "--noproxy", "*", "-sS", "-K", "-", srv.URL)
-	cmd.Stdin = strings.NewReader(render(t, Options{Format: "curl"}, p))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("no curl: %v %s", err, out)
-	}
-	if h := <-got; h != "Bearer "+all.String() {
-		t.Fatalf("curl sent %q", h)
+	for want, pr := range map[string]*agent.Presentation{"POST1Bearer " + all.String(): nil, "POST1" + all.String(): {Query: "key"}} {
+		p.Presentation = pr
+		cmd := exec.Command("curl", "--noproxy", "*", "-sS", "-K", "-", "-d", "body", srv.URL+"?own=1")
+		cmd.Stdin = strings.NewReader(render(t, Options{Format: "curl"}, p))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Skipf("no curl, or one of before 7.87: %v %s", err, out)
+		}
+		if h := <-got; h != want {
+			t.Fatalf("curl sent %q; want %q", h, want)
+		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -24,7 +23,6 @@ import (
 	"renewd/platform/atomicfile"
 	"renewd/platform/paths"
 	"renewd/sink"
-	"renewd/sink/file"
 )
 
 // builder makes what the config declares: sources and sinks, in one switch each.
@@ -139,6 +137,10 @@ func (b *builder) token(name string, t *config.Token, c *config.Config, out *bui
 		sk, err := b.sink(name, &t.Sinks[i])
 		if err != nil {
 			at(where, err, hintOf(err))
+			continue
+		}
+		if p := presented(src); t.Sinks[i].Format == "header" && p.Query != "" {
+			at(where, sink.ErrNoHeader, "format: curl, env or json")
 			continue
 		}
 		if other, ok := taken[sk.Path()]; ok {
@@ -335,34 +337,6 @@ func embedded(name string) (*config.Preset, config.Problems) {
 		return nil, nil
 	}
 	return config.DecodePreset(name, "preset "+name, data)
-}
-
-// sink makes one file sink.
-func (b *builder) sink(name string, s *config.Sink) (*file.Sink, error) {
-	format, err := sink.New(sink.Options{Format: s.Format, Newline: s.Newline, Machine: s.Machine, Login: s.Login, Template: s.Template})
-	if err != nil {
-		return nil, err
-	}
-	path, err := file.Path(b.paths.Tokens(), s.Path, name, format)
-	if err != nil {
-		return nil, err
-	}
-	o := file.Options{Path: filepath.Clean(path), Format: format, Writer: b.writer, TokensDir: b.paths.Tokens(), Log: b.log,
-		OnExpiry: policy(s.OnExpiry), OnStop: policy(s.OnStop), Access: atomicfile.Access{Owner: s.Owner, Group: s.Group}}
-	if s.Mode != nil {
-		if err := modeAllowed(); err != nil {
-			return nil, err
-		}
-		o.Access.Mode = fileMode(*s.Mode)
-	}
-	return file.New(o)
-}
-
-func policy(s string) file.Policy {
-	if s == "remove" {
-		return file.Remove
-	}
-	return file.Keep
 }
 
 // userID resolves an account's name or number.

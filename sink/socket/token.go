@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"renewd/agent"
+	"renewd/sink"
 )
 
 const (
@@ -185,6 +186,10 @@ func (s *Server) give(rw http.ResponseWriter, r *http.Request, t agent.Token, p 
 		return
 	}
 	body, err := s.formats[format].Render(p)
+	if errors.Is(err, sink.ErrNoHeader) {
+		(&problem{Name: p.Name, Detail: err.Error(), Hint: "ask for it as curl, env or json"}).answer(rw, http.StatusBadRequest, "bad-request")
+		return
+	}
 	if err != nil {
 		(&problem{Name: p.Name, Detail: err.Error()}).answer(rw, http.StatusInternalServerError, "format")
 		return

@@ -186,6 +186,11 @@ func TestPresentations(t *testing.T) {
 		{"{header: X-Auth, value: '${token}'}", &http.Present{Cookie: "SID"}, "Cookie", "SID=abc"},
 		{"{cookie: SID}", &http.Present{Header: "Authorization", Value: "T ${token}"}, "Authorization", "T abc"},
 		{"{cookie: SID}", &http.Present{Basic: &http.BasicPair{Username: "u", Password: "${token}"}}, "Authorization", "Basic dTphYmM="},
+		{"{query: key}", nil, "", "key=abc"},
+		{"{query: key, value: '<${token}>'}", nil, "", "key=<abc>"},
+		{"{query: key, value: 'x${token}'}", &http.Present{Query: "token"}, "", "token=xabc"},
+		{"{header: X-Auth, value: 'x${token}'}", &http.Present{Query: "token"}, "", "token=abc"},
+		{"{query: key}", &http.Present{Header: "X-Auth"}, "X-Auth", "Bearer abc"},
 	} {
 		var over *http.Overrides
 		if c.over != nil {
@@ -193,7 +198,11 @@ func TestPresentations(t *testing.T) {
 		}
 		src := bind(t, compile(t, "http", decode(t, fmt.Sprintf(decl, c.present))), &script{}, nil, over)
 		p := &agent.Publication{Token: agent.NewSecret("abc"), Presentation: src.Traits().Presentation}
-		if name, value := p.Header(); name != c.header || value != c.want {
+		name, value := p.Header()
+		if query, v := p.Query(); query != "" {
+			value = name + value + query + "=" + v
+		}
+		if name != c.header || value != c.want {
 			t.Errorf("%s: %s: %s", c.present, name, value)
 		}
 	}

@@ -235,6 +235,9 @@ func (c *checker) shared() {
 	if src.present, err = s.Present.Plain(); err != nil {
 		c.add("present.value", "", "%v", err)
 	}
+	if s.DPoP && src.present != nil && src.present.Query != "" {
+		c.add("present.query", "leave it out", "a token that is bound to a key goes in a header (RFC 9449 §7)")
+	}
 	if !slices.Contains([]string{"", "access_token", "id_token"}, s.Token) {
 		c.add("token", "access_token or id_token", "unknown word %q", s.Token)
 	}

@@ -88,11 +88,12 @@ func duration(path string, d Duration, p *Problems) {
 }
 
 // Present says how a token is presented to its API: in a header of its own, in a
-// cookie, or as HTTP Basic.
+// cookie, in the query of the URL, or as HTTP Basic.
 type Present struct {
 	Header string     `yaml:"header"`
-	Value  string     `yaml:"value"`  // of the header or the cookie; the http source: an expression; elsewhere a text with ${token}
+	Value  string     `yaml:"value"`  // of the header, the cookie or the parameter; the http source: an expression; elsewhere a text with ${token}
 	Cookie string     `yaml:"cookie"` // its name; its value is the token unless value says otherwise
+	Query  string     `yaml:"query"`  // the parameter's name; its value as of a cookie
 	Basic  *BasicPair `yaml:"basic"`  // (RFC 7617)
 }
 
@@ -109,13 +110,13 @@ func (p *Present) Over(o *Present) *Present {
 		return cmp.Or(o, p)
 	}
 	out := *p
-	if o.Header != "" && o.Header != p.Header || o.Cookie != "" && o.Cookie != p.Cookie || o.Basic != nil {
+	if other := func(o, p string) bool { return o != "" && o != p }; other(o.Header, p.Header) || other(o.Cookie, p.Cookie) || other(o.Query, p.Query) || o.Basic != nil {
 		out = Present{}
-		if o.Header != "" && p.Header != "" || o.Cookie != "" && p.Cookie != "" {
+		if same := func(o, p string) bool { return o != "" && p != "" }; same(o.Header, p.Header) || same(o.Cookie, p.Cookie) || same(o.Query, p.Query) {
 			out.Value = p.Value
 		}
 	}
-	out.Header, out.Cookie = cmp.Or(o.Header, out.Header), cmp.Or(o.Cookie, out.Cookie)
+	out.Header, out.Cookie, out.Query = cmp.Or(o.Header, out.Header), cmp.Or(o.Cookie, out.Cookie), cmp.Or(o.Query, out.Query)
 	out.Value, out.Basic = cmp.Or(o.Value, out.Value), cmp.Or(o.Basic, out.Basic)
 	return &out
 }
@@ -130,9 +131,18 @@ func (p *Present) Check(path string, out *Problems) {
 			out.Add(Key(path, key), "is no name of a %s", key)
 		}
 	}
+	if strings.ContainsFunc(p.Query, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("&=#+%?", r) }) {
+		out.Add(Key(path, "query"), "is no name of a query parameter")
+	}
+	ways := 0
+	for _, given := range []bool{p.Header != "", p.Cookie != "", p.Query != "", p.Basic != nil} {
+		if given {
+			ways++
+		}
+	}
 	switch {
-	case p.Header != "" && p.Cookie != "", p.Basic != nil && p.Header+p.Cookie+p.Value != "":
-		out.Add(path, "header, cookie and basic exclude each other")
+	case ways > 1, p.Basic != nil && p.Value != "":
+		out.Add(path, "header, cookie, query and basic exclude each other")
 	case p.Basic != nil && (p.Basic.Username == "" || !strings.Contains(p.Basic.Username+p.Basic.Password, "${")):
 		out.Add(Key(path, "basic"), "a user name is needed, and the token in it or in the password")
 	}
@@ -141,7 +151,7 @@ func (p *Present) Check(path string, out *Problems) {
 // Make builds the Presentation; text gives what an expression of p makes of a
 // token.
 func (p *Present) Make(text func(key, expression string) func(token string, extra map[string]string) string) *agent.Presentation {
-	out := &agent.Presentation{Header: p.Header}
+	out := &agent.Presentation{Header: p.Header, Query: p.Query}
 	switch {
 	case p.Basic != nil:
 		user, password := text("basic.username", p.Basic.Username), text("basic.password", p.Basic.Password)

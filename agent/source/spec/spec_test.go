@@ -97,6 +97,8 @@ func TestPlainPresentations(t *testing.T) {
 		{spec.Present{Cookie: "SID"}, "Cookie", "SID=abc"},
 		{spec.Present{Cookie: "SID", Value: "<${token}>"}, "Cookie", "SID=<abc>"},
 		{spec.Present{Basic: &spec.BasicPair{Username: "${token}", Password: "x"}}, "", "Basic YWJjOng="},
+		{spec.Present{Query: "key", Value: "T ${token}"}, "", "T abc"},
+		{spec.Present{Query: "a b", Value: "${token}"}, "", ""}, {spec.Present{Query: "a", Cookie: "b"}, "", ""},
 		{spec.Present{Value: "T"}, "", ""}, {spec.Present{Value: "${tokn}"}, "", ""}, {spec.Present{Header: "a b"}, "", ""},
 		{spec.Present{Header: "X", Cookie: "SID"}, "", ""}, {spec.Present{Basic: &spec.BasicPair{Username: "u", Password: "x"}}, "", ""},
 	} {
