@@ -139,35 +139,28 @@ func (f *File) Stop() {
 	}
 }
 
-// run is the one goroutine: it gathers events until they pause and then compares
-// what they touched.
+// run compares what events touched once they pause, and everything now and then.
 func (w *Watcher) run() {
-	var events chan fsnotify.Event
-	var errs chan error
+	h := &heard{more: make(chan struct{}, 1)}
 	if w.fs != nil {
-		events, errs = w.fs.Events, w.fs.Errors
+		w.idle.Go(func() { h.listen(w.fs) })
 		defer w.fs.Close()
 	}
 	next := time.NewTimer(w.poll)
 	defer next.Stop()
-	touched := map[string]map[string]bool{} // directory -> base names
-	var first time.Time
 	for {
 		select {
 		case <-w.done:
 			return
-		case ev := <-events:
-			if len(touched) == 0 {
-				first = time.Now()
+		case <-h.more:
+			pause, lost := h.wait()
+			if lost {
+				tell(w.compareAll())
 			}
-			touch(touched, ev.Name)
-			next.Reset(max(0, min(quiet, longest-time.Since(first))))
-		case <-errs: // mostly a queue that ran over: events are lost
-			tell(w.compareAll())
+			next.Reset(pause)
 		case <-next.C:
-			if len(touched) > 0 {
+			if touched := h.take(); len(touched) > 0 {
 				tell(w.compare(touched))
-				clear(touched)
 			} else {
 				tell(w.compareAll())
 			}
