@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"renewd/platform/account"
 )
 
 type dirID string
@@ -22,6 +24,10 @@ type dirID string
 // patience is how long a reader that holds the target open without sharing it is
 // waited for: virus scanners and indexers let go within seconds.
 const patience = 10 * time.Second
+
+// longestWait is the time between two tries: short, since readers that come one
+// after another leave only moments in which nobody has the file open.
+const longestWait = 16 * time.Millisecond
 
 // opened is of use where directories are verified on the way.
 type opened struct{}
@@ -178,20 +184,20 @@ func (w *Writer) fill(temp string, data []byte, a Access) error {
 // descriptor lets in SYSTEM, administrators and the process's account with all
 // rights and the named accounts for reading, and inherits nothing.
 func descriptor(a Access) (*windows.SECURITY_DESCRIPTOR, error) {
-	me, err := windows.GetCurrentProcessToken().GetTokenUser()
+	me, err := account.Own()
 	if err != nil {
-		return nil, fmt.Errorf("read the process's account: %w", err)
+		return nil, err
 	}
-	sddl := "D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;" + me.User.Sid.String() + ")"
+	sddl := "D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;" + me + ")"
 	for _, name := range []string{a.Owner, a.Group} {
 		if name == "" {
 			continue
 		}
-		sid, _, _, err := windows.LookupSID("", name)
+		sid, err := account.SID(name)
 		if err != nil {
-			return nil, fmt.Errorf("find the account %q: %w", name, err)
+			return nil, err
 		}
-		sddl += "(A;;FR;;;" + sid.String() + ")"
+		sddl += "(A;;FR;;;" + sid + ")"
 	}
 	return windows.SecurityDescriptorFromString(sddl)
 }
@@ -213,7 +219,7 @@ func rename(from, to string) error {
 // denied until the handle is closed.
 func retry(try func() error) error {
 	end := time.Now().Add(patience)
-	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+	for wait := time.Millisecond; ; wait = min(2*wait, longestWait) {
 		err := try()
 		busy := errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
 		if !busy || time.Now().After(end) {
