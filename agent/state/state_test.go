@@ -70,11 +70,7 @@ func TestSavedValuesSurviveAndAreSealed(t *testing.T) {
 	if got := read(t, db, "ledger"); got["a"] != "b" {
 		t.Errorf("ledger: %v", got)
 	}
-	for _, name := range []string{dbName, keyName} {
-		if fi, _ := os.Stat(filepath.Join(dir, name)); fi.Mode().Perm()&0o077 != 0 {
-			t.Errorf("%s has mode %v", name, fi.Mode())
-		}
-	}
+	ownAlone(t, filepath.Join(dir, dbName), filepath.Join(dir, keyName))
 }
 
 func TestSecondAgentIsRefusedAndToldWho(t *testing.T) {

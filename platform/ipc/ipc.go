@@ -35,6 +35,8 @@ type Listener struct {
 	Warnings []string
 	// GID is the group of the socket's inode; -1 where it has none.
 	GID int
+	// SID is the group's on Windows; "" where there is none.
+	SID string
 
 	close func() error
 }

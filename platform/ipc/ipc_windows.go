@@ -6,105 +6,80 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
+
+	"renewd/platform/account"
 )
+
+// dialRights are what a client needs: all of FILE_GENERIC_READ and
+// FILE_GENERIC_WRITE but FILE_CREATE_PIPE_INSTANCE, which has the number of
+// FILE_APPEND_DATA. Whoever has that may serve the pipe beside the agent.
+const dialRights = (windows.FILE_GENERIC_READ | windows.FILE_GENERIC_WRITE) &^ windows.FILE_APPEND_DATA
 
 // Listen makes the named pipe: its first instance, so that nobody else can have
 // made it, and for clients of this machine alone (go-winio asks for both).
 func Listen(o Options) (*Listener, error) {
-	sddl, err := descriptor(o)
+	sddl, group, err := descriptor(o)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", o.Path, err)
 	}
-	l, err := winio.ListenPipe(o.Path, &winio.PipeConfig{SecurityDescriptor: sddl, InputBufferSize: 4096, OutputBufferSize: 64 << 10})
+	inner, err := winio.ListenPipe(o.Path, &winio.PipeConfig{SecurityDescriptor: sddl, InputBufferSize: 4096, OutputBufferSize: 64 << 10})
 	if errors.Is(err, os.ErrPermission) {
 		err = fmt.Errorf("%w: %w", ErrInUse, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", o.Path, err)
 	}
-	return &Listener{Listener: l, GID: -1, close: func() error { return nil }}, nil
+	l := newPipe(inner)
+	if err := l.rouse(o.Path); err != nil {
+		_ = inner.Close()
+		return nil, fmt.Errorf("listen on %q: %w", o.Path, err)
+	}
+	return &Listener{Listener: l, GID: -1, SID: group, close: func() error { return nil }}, nil
 }
 
 // descriptor lets in SYSTEM, administrators and the agent's account, the group,
 // and every account of this machine where the mode has bits for others; the agent
 // then judges each call by its caller.
-func descriptor(o Options) (string, error) {
-	me, err := windows.GetCurrentProcessToken().GetTokenUser()
+func descriptor(o Options) (sddl, group string, err error) {
+	me, err := account.Own()
 	if err != nil {
-		return "", fmt.Errorf("read the agent's account: %w", err)
+		return "", "", err
 	}
-	sddl := "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + me.User.Sid.String() + ")"
+	owner, err := account.Owner()
+	if err != nil {
+		return "", "", err
+	}
+	// Named, since clients judge by it: the default may be a group.
+	sddl = "O:" + owner + "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + me + ")"
 	if o.Group != "" {
-		sid, _, _, err := windows.LookupSID("", o.Group)
-		if err != nil {
-			return "", fmt.Errorf("find the group %q: %w", o.Group, err)
+		if group, err = account.SID(o.Group); err != nil {
+			return "", "", err
 		}
-		sddl += "(A;;GRGW;;;" + sid.String() + ")"
+		sddl += fmt.Sprintf("(A;;%#x;;;%s)", dialRights, group)
 	}
 	if o.mode()&0o006 != 0 {
-		sddl += "(A;;GRGW;;;AU)"
+		sddl += fmt.Sprintf("(A;;%#x;;;AU)", dialRights)
 	}
-	return sddl, nil
-}
-
-// PeerOf names the account of the process that connected.
-func PeerOf(c net.Conn) (Peer, error) {
-	h, ok := c.(interface{ Fd() uintptr })
-	if !ok {
-		return Peer{}, fmt.Errorf("ask for the peer: %T is no pipe", c)
-	}
-	var pid uint32
-	if err := windows.GetNamedPipeClientProcessId(windows.Handle(h.Fd()), &pid); err != nil {
-		return Peer{}, fmt.Errorf("ask for the peer: %w", err)
-	}
-	p, err := account(pid)
-	if err != nil {
-		return Peer{}, fmt.Errorf("ask for the peer's account: %w", err)
-	}
-	return p, nil
-}
-
-func account(pid uint32) (Peer, error) {
-	proc, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
-	if err != nil {
-		return Peer{}, err
-	}
-	defer windows.CloseHandle(proc)
-	var token windows.Token
-	if err := windows.OpenProcessToken(proc, windows.TOKEN_QUERY, &token); err != nil {
-		return Peer{}, err
-	}
-	defer token.Close()
-	u, err := token.GetTokenUser()
-	if err != nil {
-		return Peer{}, err
-	}
-	p := Peer{Known: true, SID: u.User.Sid.String(), PID: int(pid)}
-	groups, err := token.GetTokenGroups()
-	if err != nil {
-		return Peer{}, err
-	}
-	for _, g := range groups.AllGroups() {
-		if g.Attributes&windows.SE_GROUP_ENABLED != 0 { // not those that are for deny only
-			p.SIDs = append(p.SIDs, g.Sid.String())
-		}
-	}
-	return p, nil
+	return sddl, group, nil
 }
 
 // Dial connects to the agent's pipe at identification level, so that whoever
 // serves it cannot act as the caller, and checks who serves it.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
+	if !strings.HasPrefix(path, `\\.\pipe\`) {
+		return nil, fmt.Errorf(`dial %q: it is no pipe of this machine (\\.\pipe\NAME)`, path)
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 	}
-	c, err := winio.DialPipeAccessImpLevel(ctx, path, windows.GENERIC_READ|windows.GENERIC_WRITE, winio.PipeImpLevelIdentification)
+	c, err := winio.DialPipeAccessImpLevel(ctx, path, dialRights, winio.PipeImpLevelIdentification)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("dial %q: %w: %w", path, ErrNoAgent, err)
 	}
@@ -118,32 +93,46 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 	return c, nil
 }
 
-// trustServer accepts SYSTEM, the service accounts and the caller.
+// trustServer accepts a pipe of SYSTEM, administrators, the service's account and
+// the caller.
 func trustServer(c net.Conn) error {
-	h, ok := c.(interface{ Fd() uintptr })
-	if !ok {
-		return fmt.Errorf("%T is no pipe: %w", c, ErrUntrusted)
-	}
-	sd, err := windows.GetSecurityInfo(windows.Handle(h.Fd()), windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	h, err := handleOf(c)
 	if err != nil {
 		return err
+	}
+	sd, err := windows.GetSecurityInfo(h, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return fmt.Errorf("ask whose pipe it is: %w", err)
 	}
 	owner, _, err := sd.Owner()
 	if err != nil {
-		return err
+		return fmt.Errorf("ask whose pipe it is: %w", err)
 	}
-	me, err := windows.GetCurrentProcessToken().GetTokenUser()
+	me, err := account.Own()
 	if err != nil {
 		return err
 	}
-	for _, kind := range []windows.WELL_KNOWN_SID_TYPE{windows.WinLocalSystemSid, windows.WinBuiltinAdministratorsSid,
-		windows.WinLocalServiceSid, windows.WinNetworkServiceSid} {
-		if owner.IsWellKnown(kind) {
-			return nil
-		}
-	}
-	if owner.Equals(me.User.Sid) {
+	return trustOwner(owner.String(), me)
+}
+
+func trustOwner(owner, me string) error {
+	switch owner {
+	case account.System, account.Administrators, account.Service("renewd"), me:
 		return nil
 	}
 	return fmt.Errorf("%s serves it: %w", owner, ErrUntrusted)
+}
+
+func handleOf(c net.Conn) (windows.Handle, error) {
+	h, ok := c.(interface{ Fd() uintptr })
+	if !ok {
+		return 0, fmt.Errorf("%T is no pipe", c)
+	}
+	return windows.Handle(h.Fd()), nil
+}
+
+// Self is this process as a Peer.
+func Self() (Peer, error) {
+	sid, err := account.Own()
+	return Peer{Known: err == nil, SID: sid, PID: os.Getpid()}, err
 }

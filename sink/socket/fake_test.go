@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -170,7 +169,7 @@ func newWorld(t testing.TB, change func(*Options), specs ...*agent.Spec) *world 
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.path = filepath.Join(dir, "s")
+	w.path = place(dir)
 	l, err := ipc.Listen(ipc.Options{Path: w.path})
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +213,7 @@ func (w *world) ready(name string) *agent.Publication {
 
 func (w *world) dial() net.Conn {
 	w.t.Helper()
-	c, err := net.Dial("unix", w.path)
+	c, err := dialPlace(context.Background(), w.path)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -227,8 +226,7 @@ func (w *world) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", w.path)
+			return dialPlace(ctx, w.path)
 		},
 	}}
 }

@@ -3,6 +3,7 @@ package socket
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func twins(t testing.TB) (a, b *world) {
 
 // talk sends everything, closes its half and gives all answers.
 func talk(t testing.TB, w *world, request []byte) []string {
-	c, err := net.Dial("unix", w.path)
+	c, err := dialPlace(context.Background(), w.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func talk(t testing.TB, w *world, request []byte) []string {
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	// An answer may come, and the connection end, before all is written.
 	_, _ = c.Write(request)
-	_ = c.(*net.UnixConn).CloseWrite()
+	_ = halfClose(t, c)
 	all, err := io.ReadAll(c)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("%q: the connection does not end after %q", request, all)

@@ -14,13 +14,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"renewd/agent"
+	"renewd/platform/account"
 	"renewd/platform/ipc"
 	"renewd/sink"
 )
@@ -106,10 +106,12 @@ func New(o Options) (*Server, error) {
 		o.ConfigError = func() string { return "" }
 	}
 	o.Managers.UIDs = slices.Clone(o.Managers.UIDs)
-	if me := os.Geteuid(); me >= 0 {
-		o.Managers.UIDs = append(o.Managers.UIDs, 0, uint32(me))
+	me, err := ipc.Self()
+	if err != nil {
+		return nil, err
 	}
-	o.Managers.SIDs = append(slices.Clone(o.Managers.SIDs), "S-1-5-18", "S-1-5-32-544") // [MS-DTYP] section 2.4.2.4
+	o.Managers.UIDs = append(o.Managers.UIDs, 0, me.UID)
+	o.Managers.SIDs = append(slices.Clone(o.Managers.SIDs), me.SID, account.System, account.Administrators)
 	s := &Server{o: o, handed: newHandoff(), epoch: epoch(), formats: map[string]*sink.Format{}}
 	for _, name := range socketFormats() {
 		f, err := sink.New(sink.Options{Format: name})
