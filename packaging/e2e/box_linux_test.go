@@ -31,11 +31,17 @@ type box struct {
 // fails them.
 func wanted(t *testing.T) {
 	t.Helper()
-	if !slices.Contains(strings.Split(os.Getenv("RENEWD_REQUIRE"), ","), "systemd") {
-		t.Skip("boots a systemd, as root: RENEWD_REQUIRE=systemd asks for it")
-	}
+	require(t, "systemd", "boots a systemd, as root")
 	if os.Geteuid() != 0 {
 		t.Fatal("a box needs root")
+	}
+}
+
+// require skips unless RENEWD_REQUIRE names what a test needs.
+func require(t *testing.T, what, does string) {
+	t.Helper()
+	if !slices.Contains(strings.Split(os.Getenv("RENEWD_REQUIRE"), ","), what) {
+		t.Skipf("%s: RENEWD_REQUIRE=%s asks for it", does, what)
 	}
 }
 
@@ -54,22 +60,12 @@ func newBox(t *testing.T) *box {
 // baseRoot makes the root file system, once for this checkout.
 func baseRoot(t *testing.T) string {
 	t.Helper()
-	top, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := filepath.Join(strings.TrimSpace(string(top)), ".cache", "e2e")
-	if c := os.Getenv("RENEWD_E2E_CACHE"); c != "" {
-		cache = c
-	}
+	cache := cacheDir(t)
 	root := filepath.Join(cache, "root-1") // another number where what is in it changes
 	if _, err := os.Stat(root); err == nil {
 		return root
 	}
 	began := time.Now()
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	tmp, err := os.MkdirTemp(cache, "making-")
 	if err != nil {
 		t.Fatal(err)
