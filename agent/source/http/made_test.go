@@ -211,6 +211,26 @@ func TestPresentations(t *testing.T) {
 	}
 }
 
+// Two application tokens of emnify are two accounts: neither waits for what the
+// other did.
+func TestApplicationTokensAreAccounts(t *testing.T) {
+	cred := func(in values) agent.Credential {
+		at, err := bind(t, compile(t, "emnify", preset(t, "emnify")), &script{}, in, nil).Prepare(t.Context(), agent.StepLogin, agent.Session{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at.Credential
+	}
+	a, b := cred(values{"application_token": "hunter1"}), cred(values{"application_token": "hunter2"})
+	if a.Principal == b.Principal || a.Principal == "" || strings.Contains(a.Principal, "hunter") || a != cred(values{"application_token": "hunter1"}) {
+		t.Errorf("%+v and %+v", a, b)
+	}
+	u, w := cred(values{"username": "bob", "password": "hunter1"}), cred(values{"username": "bob", "password": "hunter2"})
+	if u.Principal != "bob" || u.Principal != w.Principal || u.Digest == w.Digest {
+		t.Errorf("a user's passwords: %+v and %+v", u, w)
+	}
+}
+
 // Nothing is a page for people if there is nothing in it.
 func TestEmptyPage(t *testing.T) {
 	html := map[string]string{"Content-Type": "text/html", "X-Token": "t"}
