@@ -75,6 +75,8 @@ func TestProblemsNameThePlace(t *testing.T) {
 		{"present's cookie", simple + "present: {cookie: 'a b'}", `present.cookie: is no name of a cookie`},
 		{"present's parameter", simple + "present: {query: 'a&b'}", `present.query: is no name of a query parameter`},
 		{"present's pair", simple + "present: {basic: {username: '${usr}', password: x}}", `present.basic.username: unknown name "usr"`},
+		{"algorithm of an input", simple + "inputs: {a: {choices: {x: RS256, y: RS2}}}\nvars: {j: {sign: {algorithm: '${a}', key: k}}}", `vars.j.sign.algorithm: unknown algorithm "RS2"`},
+		{"algorithm of any text", simple + "inputs: {a: {}}\nvars: {j: {sign: {algorithm: '${a}', key: k}}}", `vars.j.sign.algorithm: want an algorithm, or an input with choices`},
 		{"a made token sent", simple + "  token: '${j}'\nvars: {j: {sign: {algorithm: HS256, key: k}}}", `login.request: a token that is signed here is sent nowhere`},
 		{"a made token unsigned", "lifetime: {max: 1m}\nlogin: {token: '${j}'}\nvars: {j: x}", `login.token: names no var that is signed`},
 		{"a made token and text", "lifetime: {max: 1m}\nlogin: {token: 'x${j}'}\nvars: {j: {sign: {algorithm: HS256, key: k}}}", `login.token: names no var that is signed`},

@@ -14,7 +14,7 @@ import (
 
 // signValue is a JWT signed for each attempt.
 type signValue struct {
-	algorithm string
+	algorithm evaler
 	encoding  string
 	key       evaler
 	keyID     evaler
@@ -25,13 +25,11 @@ type signValue struct {
 }
 
 func (s *signValue) parts() []evaler {
-	return []evaler{s.key, s.keyID, s.headers, s.claims, s.lifetime.t, s.backdate.t}
+	return []evaler{s.algorithm, s.key, s.keyID, s.headers, s.claims, s.lifetime.t, s.backdate.t}
 }
 
 func (c *compiler) sign(path string, s *Sign) *signValue {
-	if !slices.Contains(signer.Algorithms(), s.Algorithm) {
-		c.add(spec.Key(path, "algorithm"), "unknown algorithm %q", s.Algorithm).Hint = spec.Meant(s.Algorithm, signer.Algorithms())
-	}
+	algorithm := c.algorithm(spec.Key(path, "algorithm"), s.Algorithm)
 	switch s.KeyEncoding {
 	case "", "utf8":
 	case "base64", "hex":
@@ -45,7 +43,7 @@ func (c *compiler) sign(path string, s *Sign) *signValue {
 		c.add(spec.Key(path, "key"), "a key is needed")
 	}
 	return &signValue{
-		algorithm: s.Algorithm, encoding: s.KeyEncoding,
+		algorithm: algorithm, encoding: s.KeyEncoding,
 		key:      c.tree(spec.Key(path, "key"), s.Key.V),
 		keyID:    c.tree(spec.Key(path, "key_id"), s.KeyID),
 		headers:  c.trees(spec.Key(path, "headers"), s.Headers),
@@ -55,17 +53,50 @@ func (c *compiler) sign(path string, s *Sign) *signValue {
 	}
 }
 
+// algorithm is a name, or ${an input} whose choices are all names.
+func (c *compiler) algorithm(path, text string) evaler {
+	t := c.text(path, text)
+	if t == nil {
+		return constant{unset{}}
+	}
+	names := []any{text}
+	if _, fixed := t.constant(); !fixed {
+		names = nil
+		if n := t.whole(); n != nil && n.kind == nodeInput {
+			for _, used := range c.spec.Inputs[n.text].Choices {
+				names = append(names, used.V)
+			}
+		}
+		if len(names) == 0 {
+			c.add(path, "want an algorithm, or an input with choices")
+		}
+	}
+	for _, name := range names {
+		if s, _ := name.(string); !slices.Contains(signer.Algorithms(), s) {
+			c.add(path, "unknown algorithm %q", s).Hint = spec.Meant(s, signer.Algorithms())
+		}
+	}
+	return t
+}
+
 func (s *signValue) eval(sc *scope) (any, error) {
 	sc.timed, sc.signed = true, true
 	if sc.static {
 		return placeholder, nil
 	}
-	t := signer.Token{Algorithm: s.algorithm, Now: sc.now}
+	t := signer.Token{Now: sc.now}
 	material, err := s.material(sc)
 	if err != nil {
 		return nil, err
 	}
-	if t.Key, err = signer.ParseKey(s.algorithm, material); err != nil {
+	algorithm, err := s.algorithm.eval(sc)
+	if err != nil {
+		return nil, err
+	}
+	if t.Algorithm, err = toText(algorithm); err != nil {
+		return nil, err
+	}
+	if t.Key, err = signer.ParseKey(t.Algorithm, material); err != nil {
 		return nil, err
 	}
 	if v, err := s.keyID.eval(sc); err != nil {

@@ -40,6 +40,10 @@ func oauthTrials() []trial {
 				{name: "too often", do: func(v *vendor) { v.made = 1000 }, kind: agent.Throttled, wait: time.Minute},
 			},
 			mutants: []mutant{{"lifetime: \"${jwt_lifetime}\"", "lifetime: 2h", agent.Rejected}, {"aud: \"${url}/v1/token\"", "aud: \"${url}\"", agent.Rejected}, {", jti: \"${uuid()}\"", "", agent.Rejected}}},
+		{preset: "okta", name: "EC key", routes: okta, signed: true, logout: true, life: time.Hour, shown: bearer,
+			in: values{"url": "https://acme.okta.com/oauth2", "client_id": clientID, "private_key": ecPEM(0), "algorithm": "ES256", "key_id": "k1", "scopes": []any{"okta.users.read"}},
+			wrong: []wrong{{name: "algorithm of another key", in: values{"algorithm": "RS512"}, kind: agent.Misconfigured},
+				{name: "key", in: values{"private_key": ecPEM(1)}, kind: agent.Rejected}}},
 		{preset: "okta", name: "secret", routes: okta, logout: true, life: time.Hour, shown: bearer,
 			in:    values{"url": "https://acme.okta.com/oauth2/default", "client_id": clientID, "client_secret": "hunter2", "scopes": "okta.users.read"},
 			wrong: []wrong{{name: "secret", in: values{"client_secret": "wrong"}, kind: agent.Rejected}, {name: "the org's own server", in: values{"url": "https://acme.okta.com/oauth2"}, kind: agent.Rejected}}},
@@ -50,6 +54,9 @@ func oauthTrials() []trial {
 			in:      values{"url": "https://acme.eu.auth0.com", "client_id": clientID, "private_key": rsaPEM(0), "audience": "https://api.acme.example"},
 			wrong:   []wrong{{name: "key", in: values{"private_key": rsaPEM(1)}, kind: agent.Rejected}},
 			mutants: []mutant{{"aud: \"${url}/\"", "aud: \"${url}\"", agent.Rejected}, {"lifetime: 2m", "lifetime: 10m", agent.Rejected}}},
+		{preset: "auth0", name: "key, PS256", routes: auth0, signed: true, life: 24 * time.Hour, shown: bearer,
+			in:      values{"url": "https://acme.eu.auth0.com", "client_id": clientID, "private_key": rsaPEM(0), "algorithm": "PS256", "audience": "https://api.acme.example"},
+			mutants: []mutant{{"PS256: PS256", "PS256: RS512", agent.Rejected}}},
 		{preset: "keycloak", name: "client", routes: keycloak, life: 5 * time.Minute, shown: bearer, renews: "refresh", spends: true, logout: true,
 			in: values{"url": "https://kc.example", "realm": "acme", "client_id": "svc", "client_secret": "hunter2", "scopes": "offline"},
 			wrong: []wrong{{name: "secret", in: values{"client_secret": "wrong"}, kind: agent.Rejected}, {name: "realm", in: values{"realm": "x"}, kind: agent.Misconfigured},
@@ -135,7 +142,11 @@ func okta(v *vendor) {
 			}
 			return nil
 		}
-		why := v.wants(a.form("client_assertion"), asserts{alg: "RS256", key: &rsaKeys()[0].PublicKey, iss: clientID, sub: clientID, aud: "https://acme.okta.com" + base + path,
+		var key any = &rsaKeys()[0].PublicKey
+		if _, _, ec := verified(a.form("client_assertion"), &ecKeys()[0].PublicKey); ec {
+			key = &ecKeys()[0].PublicKey // the app has both
+		}
+		why := v.wants(a.form("client_assertion"), asserts{alg: "RS256 RS384 RS512 ES256 ES384 ES512", key: key, iss: clientID, sub: clientID, aud: "https://acme.okta.com" + base + path,
 			head: object{"kid": "k1"}, most: time.Hour, jti: true})
 		if strings.Contains(why, "expired") || strings.Contains(why, "future") && !strings.Contains(why, "far") {
 			r = grantError(401, "invalid_client", "The client_assertion token is expired or issued in the future.")
@@ -175,7 +186,7 @@ func auth0(v *vendor) {
 		token, _ := a.at("client_assertion").(string)
 		bad := a.at("client_secret") != "hunter2"
 		if token != "" {
-			bad = a.at("client_assertion_type") != assertion || v.wants(token, asserts{alg: "RS256", key: &rsaKeys()[0].PublicKey, iss: clientID, sub: clientID,
+			bad = a.at("client_assertion_type") != assertion || v.wants(token, asserts{alg: "RS256 RS384 PS256", key: &rsaKeys()[0].PublicKey, iss: clientID, sub: clientID,
 				aud: "https://acme.eu.auth0.com/", most: 5 * time.Minute, jti: true}) != ""
 		}
 		switch {

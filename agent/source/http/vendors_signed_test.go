@@ -63,6 +63,8 @@ func signedTrials() []trial {
 				{name: "too often", do: func(v *vendor) { v.made = 3600 }, kind: agent.Throttled, wait: 15 * time.Minute},
 			},
 			mutants: []mutant{{"lifetime: \"${jwt_lifetime}\"", "lifetime: 4m", agent.Rejected}, {"sub: \"${username}\"", "sub: \"${client_id}\"", agent.Misconfigured}}},
+		{preset: "box-jwt", name: "RS512", routes: box, signed: true, logout: true, life: 4100 * time.Second, shown: "Authorization: Bearer %s",
+			in: values{"client_id": "cid", "client_secret": "hunter2", "key_id": "k1", "private_key": rsaPEM(0), "subject": "77", "algorithm": "RS512"}},
 		{preset: "box-jwt", routes: box, signed: true, logout: true, life: 4100 * time.Second, shown: "Authorization: Bearer %s",
 			in: values{"client_id": "cid", "client_secret": "hunter2", "key_id": "k1", "private_key": rsaPEM(0), "subject": "77"},
 			wrong: []wrong{
@@ -180,7 +182,7 @@ func box(v *vendor) {
 	v.on("POST /oauth2/token", func(a *ask) reply {
 		token := a.form("assertion")
 		_, claims, _ := verified(token, &rsaKeys()[0].PublicKey)
-		why := v.wants(token, asserts{alg: "RS256", key: &rsaKeys()[0].PublicKey, iss: "cid", sub: "77", aud: "https://api.box.com/oauth2/token",
+		why := v.wants(token, asserts{alg: "RS256 RS384 RS512", key: &rsaKeys()[0].PublicKey, iss: "cid", sub: "77", aud: "https://api.box.com/oauth2/token",
 			head: object{"kid": "k1"}, most: time.Minute, jti: true})
 		switch {
 		case a.form("grant_type") != jwtBearer || a.form("client_id") != "cid" || a.form("client_secret") != "hunter2":
