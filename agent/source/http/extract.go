@@ -6,7 +6,6 @@ import (
 	nethttp "net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ const maxToken = 64 << 10
 type extract struct {
 	name     string // of the thing extracted; of an extra without "extra."
 	extra    bool
-	ptrs     []pointer
+	ptrs     []spec.Pointer
 	header   string
 	cookie   string
 	body     string
@@ -73,30 +72,12 @@ func hasLongNumber(body []byte) bool {
 	return false
 }
 
-func (a *answer) at(p pointer) (any, bool) {
+func (a *answer) at(p spec.Pointer) (any, bool) {
 	doc, ok := a.json()
 	if !ok {
 		return nil, false
 	}
-	return p.get(doc)
-}
-
-// scalar is the text of a JSON scalar, ok false for null, lists and objects.
-func scalar(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case json.Number:
-		return v.String(), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	case bool:
-		if v {
-			return "true", true
-		}
-		return "false", true
-	}
-	return "", false
+	return p.Get(doc)
 }
 
 func extractNames() []string {
@@ -196,7 +177,7 @@ func (x *extract) find(a *answer, sc *scope) (string, bool) {
 }
 
 // at gives the scalar at p.
-func (x *extract) at(a *answer, p pointer) (string, bool) {
+func (x *extract) at(a *answer, p spec.Pointer) (string, bool) {
 	v, ok := a.at(p)
 	if !ok {
 		return "", false
@@ -204,7 +185,7 @@ func (x *extract) at(a *answer, p pointer) (string, bool) {
 	if _, isText := v.(string); !isText && (x.name == "token" || x.name == "refresh_token") && !x.extra {
 		return "", false
 	}
-	return scalar(v)
+	return spec.Scalar(v)
 }
 
 // whole makes a URL of what an answer names as one: its path and query on the

@@ -143,7 +143,7 @@ func member(sc *scope, a []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := parsePointer(path)
+	p, err := spec.ParsePointer(path)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func member(sc *scope, a []any) (any, error) {
 	if json.Unmarshal([]byte(text), &doc) != nil {
 		return nil, errors.New("json: the text is no JSON")
 	}
-	if v, ok := p.get(doc); ok && v != nil {
+	if v, ok := p.Get(doc); ok && v != nil {
 		return v, nil
 	}
 	return nil, fmt.Errorf("json: the text has no %s", path)
@@ -161,7 +161,7 @@ func checkMember(args []*node) error {
 	if args[1].kind != nodeLiteral {
 		return nil
 	}
-	_, err := parsePointer(args[1].text)
+	_, err := spec.ParsePointer(args[1].text)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"renewd/agent/source/spec"
 	"renewd/agent/source/wire"
 )
 
@@ -41,9 +42,9 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(200, body, "text/plain", "Sun, 01 Nov 2026 12:00:00 GMT")
 	}
 	st := &step{name: "login", kind: "login", readsJSON: true, extracts: []extract{
-		{name: "token", ptrs: []pointer{{"token"}}}, {name: "expires_in", ptrs: []pointer{{"e"}, {"i"}}, optional: true},
-		{name: "expires_at", ptrs: []pointer{{"a"}}, optional: true}, {name: "at", extra: true, header: "Retry-After", url: true, optional: true}, {name: "sid", extra: true, cookie: "sid", optional: true}}}
-	rules := []rule{{path: "errors[0]", ptr: pointer{"c"}, hasPtr: true, equals: []string{"1"}, means: "locked"}}
+		{name: "token", ptrs: []spec.Pointer{{"token"}}}, {name: "expires_in", ptrs: []spec.Pointer{{"e"}, {"i"}}, optional: true},
+		{name: "expires_at", ptrs: []spec.Pointer{{"a"}}, optional: true}, {name: "at", extra: true, header: "Retry-After", url: true, optional: true}, {name: "sid", extra: true, cookie: "sid", optional: true}}}
+	rules := []rule{{path: "errors[0]", ptr: spec.Pointer{"c"}, hasPtr: true, equals: []string{"1"}, means: "locked"}}
 	f.Fuzz(func(t *testing.T, status int, body, ct, cookie string) {
 		h := nethttp.Header{"Content-Type": {ct}, "Set-Cookie": {cookie}, "Retry-After": {cookie}}
 		a := &answer{Answer: &wire.Answer{Status: status, Header: h, Body: []byte(body)}}

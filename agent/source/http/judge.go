@@ -17,13 +17,13 @@ const clockOff = 30 * time.Second
 // success is a compiled Success.
 type success struct {
 	status  *Status // nil: any 2xx
-	present []pointer
-	absent  []pointer
+	present []spec.Pointer
+	absent  []spec.Pointer
 	equals  []equal
 }
 
 type equal struct {
-	ptr  pointer
+	ptr  spec.Pointer
 	want []string
 }
 
@@ -41,7 +41,7 @@ func (c *compiler) success(path string, s *Success) success {
 	}
 	for p, v := range s.Equals {
 		at := spec.Key(spec.Key(path, "equals"), p)
-		out.equals = append(out.equals, equal{c.pointer(at, p), wanted(v.V)})
+		out.equals = append(out.equals, equal{c.pointer(at, p), spec.Wanted(v.V)})
 	}
 	if s.Status != nil {
 		for code := 300; code < 400; code++ {
@@ -63,7 +63,7 @@ func (s *success) statusOK(code int) bool {
 
 // bodyOK says whether the tests of the body hold; null counts as absent.
 func (s *success) bodyOK(a *answer) bool {
-	there := func(p pointer) bool { v, ok := a.at(p); return ok && v != nil }
+	there := func(p spec.Pointer) bool { v, ok := a.at(p); return ok && v != nil }
 	if slices.ContainsFunc(s.absent, there) {
 		return false
 	}
@@ -74,8 +74,8 @@ func (s *success) bodyOK(a *answer) bool {
 	}
 	for _, e := range s.equals {
 		v, _ := a.at(e.ptr)
-		text, ok := scalar(v)
-		if !ok || !slices.ContainsFunc(e.want, func(w string) bool { return same(text, w) }) {
+		text, ok := spec.Scalar(v)
+		if !ok || !slices.ContainsFunc(e.want, func(w string) bool { return spec.Same(text, w) }) {
 			return false
 		}
 	}

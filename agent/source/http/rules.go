@@ -2,10 +2,8 @@ package http
 
 import (
 	"bytes"
-	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,11 +16,11 @@ type rule struct {
 	path    string // names it in details
 	steps   []string
 	status  *Status
-	ptr     pointer
+	ptr     spec.Pointer
 	hasPtr  bool
 	equals  []string // nil: not tested
 	matches *regexp.Regexp
-	present []pointer
+	present []spec.Pointer
 	empty   *bool
 	header  string
 	skew    time.Duration
@@ -91,7 +89,7 @@ func (c *compiler) ruleTests(path string, r *Rule, out *rule) {
 	var err error
 	if r.Pointer != nil {
 		out.hasPtr = true
-		if out.ptr, err = parsePointer(*r.Pointer); err != nil {
+		if out.ptr, err = spec.ParsePointer(*r.Pointer); err != nil {
 			c.add(spec.Key(path, "pointer"), "%v", err)
 		}
 		if r.Header != "" {
@@ -109,42 +107,19 @@ func (c *compiler) ruleTests(path string, r *Rule, out *rule) {
 		}
 	}
 	if !r.Equals.IsZero() {
-		out.equals = wanted(r.Equals.V)
+		out.equals = spec.Wanted(r.Equals.V)
 	}
 	for _, p := range r.Present {
 		out.present = append(out.present, c.pointer(spec.Key(path, "present"), p))
 	}
 }
 
-func (c *compiler) pointer(path, s string) pointer {
-	p, err := parsePointer(s)
+func (c *compiler) pointer(path, s string) spec.Pointer {
+	p, err := spec.ParsePointer(s)
 	if err != nil {
 		c.add(path, "%v", err)
 	}
 	return p
-}
-
-// wanted are the texts of a declared scalar or list of them.
-func wanted(v any) []string {
-	list, ok := v.([]any)
-	if !ok {
-		list = []any{v}
-	}
-	out := []string{}
-	for _, e := range list {
-		out = append(out, fmt.Sprint(e))
-	}
-	return out
-}
-
-// same compares what an answer holds with what is declared; numbers by value.
-func same(got, want string) bool {
-	if got == want {
-		return true
-	}
-	a, errA := strconv.ParseFloat(got, 64)
-	b, errB := strconv.ParseFloat(want, 64)
-	return errA == nil && errB == nil && a == b
 }
 
 // holds says whether all tests of r do.
@@ -173,7 +148,7 @@ func (r *rule) textHolds(a *answer) bool {
 	case r.hasPtr:
 		v, ok := a.at(r.ptr)
 		if ok {
-			text, ok = scalar(v)
+			text, ok = spec.Scalar(v)
 		}
 		if !ok {
 			return false
@@ -187,7 +162,7 @@ func (r *rule) textHolds(a *answer) bool {
 	default:
 		return true
 	}
-	if r.equals != nil && !slices.ContainsFunc(r.equals, func(w string) bool { return same(text, w) }) {
+	if r.equals != nil && !slices.ContainsFunc(r.equals, func(w string) bool { return spec.Same(text, w) }) {
 		return false
 	}
 	return r.matches == nil || r.matches.MatchString(text)

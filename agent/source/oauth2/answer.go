@@ -34,6 +34,20 @@ func readReply(a *wire.Answer) *reply {
 	return r
 }
 
+// document is the whole of it, as pointers want it.
+func (r *reply) document() any {
+	doc := make(map[string]any, len(r.members))
+	for k, raw := range r.members {
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber()
+		var v any
+		if d.Decode(&v) == nil {
+			doc[k] = v
+		}
+	}
+	return doc
+}
+
 // text gives a member that is a string or a number, ok false for what is absent,
 // null or empty.
 func (r *reply) text(name string) (string, bool) {

@@ -178,11 +178,15 @@ func TestRules(t *testing.T) {
 	}
 	s := client(oauth2.Password)
 	s.Username, s.Password = "bob", plain(hidden)
+	number, words := "/error_codes/0", "/error/message"
 	s.Errors = []oauth2.Rule{
 		{Status: status(int64(403)), Empty: &yes, Means: "rejected", Hint: "the secret is wrong"},
 		{Step: spec.Strings{"refresh"}, Status: status(int64(500)), Means: "session_over"},
 		{Code: spec.Strings{"account_locked"}, Means: "locked", Wait: "5m"},
 		{Code: spec.Strings{"invalid_grant"}, Status: status("4xx"), Means: "misconfigured"},
+		{Pointer: &number, Equals: spec.Tree{V: []any{int64(7000222), int64(12345678901234567)}}, Means: "rejected", Hint: "it has expired"},
+		{Pointer: &words, Matches: "(?i)^too many", Means: "throttled", Wait: "1m"},
+		{Present: spec.Strings{"/mfa_token"}, Means: "needs_human"},
 	}
 	if got := problems(s); got != "" {
 		t.Fatal(got)
@@ -198,6 +202,12 @@ func TestRules(t *testing.T) {
 		{agent.StepLogin, answer{500, nil, "<html>hunter2"}, agent.Transient, "500"},
 		{agent.StepLogin, fail(200, "account_locked"), agent.Locked, "errors[2]"},
 		{agent.StepRefresh, fail(400, "invalid_grant"), agent.Misconfigured, "errors[3]"},
+		{agent.StepLogin, answer{401, nil, `{"error":"invalid_client","error_codes":[7000222]}`}, agent.Rejected, "(errors[4]); it has expired"},
+		{agent.StepLogin, answer{401, nil, `{"error":"invalid_client","error_codes":[12345678901234567]}`}, agent.Rejected, "errors[4]"},
+		{agent.StepLogin, answer{401, nil, `{"error":"invalid_client","error_codes":[7]}`}, agent.Rejected, "401: invalid_client"},
+		{agent.StepLogin, answer{400, nil, `{"error":{"message":"Too many tries, ` + hidden + `"}}`}, agent.Throttled, "errors[5]"},
+		{agent.StepLogin, answer{200, nil, `{"access_token":"at","expires_in":60,"mfa_token":"` + hidden + `"}`}, agent.NeedsHuman, "errors[6]"},
+		{agent.StepLogin, answer{400, nil, `{"error":"x","mfa_token":null}`}, agent.Rejected, "an error that OAuth does not know"},
 	} {
 		_, err := call(t, source(t, s, answers(c.a)), c.step, agent.Session{RefreshToken: agent.NewSecret("r")})
 		e := wantKind(t, err, c.kind, c.says)

@@ -35,6 +35,11 @@ func (c *checker) clientAuth() {
 		c.add("client_auth", spec.Meant(src.auth, ClientAuths()), "unknown client authentication %q", src.auth)
 		return
 	case src.auth != "":
+	case s.ClientAssertion != nil && (s.ClientSecret != nil || s.ClientKey != nil):
+		c.add("client_assertion", "leave one out", "client_assertion and another proof of the client are both given")
+		return
+	case s.ClientAssertion != nil:
+		src.auth = authPrivateJWT
 	case s.ClientSecret != nil && s.ClientKey != nil:
 		c.add("client_key", "leave one out, or say client_auth", "client_secret and client_key are both given")
 		return
@@ -53,7 +58,7 @@ func (c *checker) clientAuth() {
 		}
 	}
 	needs(secretAuth && s.ClientSecret == nil, "client_secret")
-	needs(src.auth == authPrivateJWT && s.ClientKey == nil, "client_key")
+	needs(src.auth == authPrivateJWT && s.ClientKey == nil && s.ClientAssertion == nil, "client_key")
 	needs((src.auth == authTLS || src.auth == authSelfTLS) && !hasCert, "tls: {cert_file: …, key_file: …}")
 	if src.auth != authNone && s.ClientID == "" {
 		c.add("", "add client_id", "client authentication needs a client_id")
@@ -64,16 +69,18 @@ func (c *checker) clientAuth() {
 // unused tells of keys that the client authentication does not use.
 func (c *checker) unused(secretAuth bool) {
 	s, src := c.spec, c.src
+	withKey := src.auth == authPrivateJWT && s.ClientAssertion == nil
 	for _, k := range []struct {
 		key    string
 		given  bool
 		wanted bool
 	}{
 		{"client_secret", s.ClientSecret != nil, secretAuth},
-		{"client_key", s.ClientKey != nil, src.auth == authPrivateJWT},
-		{"key_id", s.KeyID != "", src.auth == authPrivateJWT},
-		{"algorithm", s.Algorithm != "", src.auth == authPrivateJWT || src.auth == authSecretJWT},
-		{"assertion_audience", s.AssertionAudience != "", src.auth == authPrivateJWT || src.auth == authSecretJWT || src.auth == ""},
+		{"client_key", s.ClientKey != nil, withKey},
+		{"client_assertion", s.ClientAssertion != nil, src.auth == authPrivateJWT},
+		{"key_id", s.KeyID != "", withKey},
+		{"algorithm", s.Algorithm != "", withKey || src.auth == authSecretJWT},
+		{"assertion_audience", s.AssertionAudience != "", withKey || src.auth == authSecretJWT || src.auth == ""},
 	} {
 		if k.given && !k.wanted {
 			name := src.auth
@@ -100,7 +107,7 @@ func (c *checker) users(key string) []string {
 	switch key {
 	case "client_secret":
 		return []string{authBasic, authPost, authSecretJWT}
-	case "client_key", "key_id":
+	case "client_key", "client_assertion", "key_id":
 		return []string{authPrivateJWT}
 	}
 	return []string{authPrivateJWT, authSecretJWT}
@@ -142,16 +149,19 @@ func (x *exchange) authenticate(p *place, form url.Values, header nethttp.Header
 		if err != nil {
 			return err
 		}
-		x.signed = true
 		form.Set("client_assertion_type", assertionType)
 		form.Set("client_assertion", assertion)
 	}
 	return nil
 }
 
-// clientAssertion signs who the client is (RFC 7523 §3), anew for each try: a
+// clientAssertion signs, if nothing else did, who the client is (RFC 7523 §3), anew for each try: a
 // server takes a jti once.
 func (x *exchange) clientAssertion(auth, audience string, now time.Time) (string, error) {
+	if x.mat.clientAssertion != "" {
+		return x.mat.clientAssertion, nil
+	}
+	x.signed = true
 	s := x.src.spec
 	t := signer.Token{Algorithm: x.mat.clientAlgorithm, Key: x.mat.clientKey, KeyID: s.KeyID, Now: now, Lifetime: assertionLife, Backdate: assertionBackdate,
 		Claims: map[string]any{"iss": s.ClientID, "sub": s.ClientID, "aud": audience, "jti": newID()}}

@@ -147,8 +147,14 @@ func (c *checker) tokenType(path, name, deflt string) string {
 }
 
 func (c *checker) assertion(a *Assertion) {
+	if a.Value != nil {
+		if a.Key != nil || a.Issuer+a.Subject+a.Audience+a.KeyID+a.Algorithm+string(a.Lifetime) != "" || len(a.Claims)+len(a.Headers) > 0 {
+			c.add("assertion.value", "leave the other keys out", "an assertion that is made elsewhere is sent as it is")
+		}
+		return
+	}
 	if a.Key == nil {
-		c.add("assertion", "assertion: {key: {file: …}}", "needs a key to sign with")
+		c.add("assertion", "assertion: {key: {file: …}}, or {value: {file: …}} for one that is made elsewhere", "needs a key to sign with")
 	}
 	c.algorithm("assertion.algorithm", a.Algorithm)
 	var err error

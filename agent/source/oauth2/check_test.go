@@ -48,6 +48,19 @@ func TestProblems(t *testing.T) {
 		{"client_credentials", func(s *oauth2.Spec) { s.DPoP, s.DPoPAlgorithm = true, "HS256" }, "dpop_algorithm: unknown algorithm"},
 		{"client_credentials", func(s *oauth2.Spec) { s.Errors = []oauth2.Rule{{Means: "rejected"}} }, "errors[0]: the rule tests nothing"},
 		{"client_credentials", func(s *oauth2.Spec) { s.Errors = []oauth2.Rule{{Code: spec.Strings{"x"}, Means: "reject"}} }, "errors[0].means: unknown kind \"reject\" (did you mean rejected?)"},
+		{"client_credentials", func(s *oauth2.Spec) {
+			p := "a"
+			s.Errors = []oauth2.Rule{{Pointer: &p, Matches: "x", Means: "rejected"}}
+		}, "errors[0].pointer: a pointer begins with /"},
+		{"client_credentials", func(s *oauth2.Spec) { p := "/a"; s.Errors = []oauth2.Rule{{Pointer: &p, Means: "rejected"}} }, "errors[0]: pointer needs equals or matches"},
+		{"client_credentials", func(s *oauth2.Spec) {
+			s.Errors = []oauth2.Rule{{Code: spec.Strings{"x"}, Matches: "(", Means: "rejected"}}
+		}, "errors[0].matches: is no regular expression"},
+		{"client_credentials", func(s *oauth2.Spec) {
+			s.Errors = []oauth2.Rule{{Code: spec.Strings{"x"}, Matches: "x", Means: "rejected"}}
+		}, "errors[0]: equals and matches need a pointer"},
+		{"client_credentials", func(s *oauth2.Spec) { s.ClientAssertion = plain(key) }, "client_assertion: client_assertion and another proof of the client are both given"},
+		{"client_credentials", func(s *oauth2.Spec) { s.ClientSecret, s.ClientAssertion, s.KeyID = nil, plain(key), "k" }, "key_id: is not used"},
 		{"client_credentials", func(s *oauth2.Spec) { s.Lifetime = &spec.Lifetime{Default: "4"} }, "lifetime.default: "},
 		{"client_credentials", func(s *oauth2.Spec) { s.Session = &spec.Session{Overlap: "some"} }, "session.overlap: "},
 		{"client_credentials", func(s *oauth2.Spec) { s.Present = &spec.Present{Value: "x"} }, "present.value: "},
@@ -56,6 +69,7 @@ func TestProblems(t *testing.T) {
 		{"password", func(s *oauth2.Spec) { s.Username = "bob" }, "grant password needs password"},
 		{"jwt_bearer", nil, "grant jwt_bearer needs assertion"},
 		{"jwt_bearer", func(s *oauth2.Spec) { s.Assertion = &oauth2.Assertion{} }, "assertion: needs a key to sign with"},
+		{"jwt_bearer", func(s *oauth2.Spec) { s.Assertion = &oauth2.Assertion{Value: plain(key), Key: plain(key)} }, "assertion.value: an assertion that is made elsewhere is sent as it is"},
 		{"jwt_bearer", func(s *oauth2.Spec) { s.Assertion = &oauth2.Assertion{Key: plain(key), Algorithm: "none"} }, "assertion.algorithm: unknown algorithm"},
 		{"jwt_bearer", func(s *oauth2.Spec) { s.Assertion = &oauth2.Assertion{Key: plain(key), Lifetime: "1s"} }, "assertion.lifetime: a lifetime of at least 10s"},
 		{"jwt_bearer", func(s *oauth2.Spec) {

@@ -92,8 +92,12 @@ func (x *exchange) exchangeForm(form url.Values) {
 	}
 }
 
-// assertion signs the JWT of grant jwt_bearer.
+// assertion gives the JWT of grant jwt_bearer, signed here if it is not made
+// elsewhere.
 func (x *exchange) assertion(p *place, now time.Time) (string, error) {
+	if x.mat.assertion != "" {
+		return x.mat.assertion, nil
+	}
 	x.signed = true
 	a := x.src.spec.Assertion
 	claims := map[string]any{"iss": a.Issuer, "sub": a.Subject, "aud": a.Audience, "jti": newID()}

@@ -1,71 +1,16 @@
 package oauth2
 
 import (
-	"bytes"
 	"errors"
-	"slices"
 	"time"
 
 	"renewd/agent"
-	"renewd/agent/source/spec"
 	"renewd/agent/source/wire"
 )
 
 // clockOff is how far a server's clock may be off before it is thought to be
 // why something signed was refused.
 const clockOff = 30 * time.Second
-
-// rule is a checked Rule.
-type rule struct {
-	Rule
-	path string
-	wait time.Duration
-}
-
-func (c *checker) rules(rs []Rule) []rule {
-	steps := []string{string(agent.StepLogin), string(agent.StepRefresh), string(agent.StepLogout)}
-	var kinds []string
-	for _, k := range agent.Kinds() {
-		if k != agent.Ambiguous { // that is no answer's
-			kinds = append(kinds, string(k))
-		}
-	}
-	out := make([]rule, len(rs))
-	for i, r := range rs {
-		path := spec.Index("errors", i)
-		out[i] = rule{Rule: r, path: path}
-		for _, s := range r.Step {
-			if !slices.Contains(steps, s) {
-				c.add(spec.Key(path, "step"), spec.Meant(s, steps), "unknown step %q", s)
-			}
-		}
-		if !slices.Contains(kinds, r.Means) {
-			c.add(spec.Key(path, "means"), spec.Meant(r.Means, kinds), "unknown kind %q", r.Means)
-		}
-		if len(r.Step) == 0 && r.Status == nil && len(r.Code) == 0 && r.Empty == nil {
-			c.add(path, "give status, code, empty or step", "the rule tests nothing, so it would match every answer, tokens too")
-		}
-		if len(r.Step) == 1 && r.Step[0] == "login" && r.Means == string(agent.SessionOver) {
-			c.add(spec.Key(path, "means"), "rejected, or misconfigured", "a login has no session that could be over")
-		}
-		var err error
-		if out[i].wait, err = r.Wait.Parse(); err != nil {
-			c.add(spec.Key(path, "wait"), "", "%v", err)
-		}
-	}
-	return out
-}
-
-func (r *rule) holds(step agent.Step, a *wire.Answer, rep *reply) bool {
-	switch {
-	case len(r.Step) > 0 && !slices.Contains(r.Step, string(step)),
-		r.Status != nil && !r.Status.Has(a.Status),
-		len(r.Code) > 0 && !slices.Contains(r.Code, rep.code),
-		r.Empty != nil && *r.Empty != (len(bytes.TrimSpace(a.Body)) == 0):
-		return false
-	}
-	return true
-}
 
 // judge says what a whole answer means, nil for a success.
 func (x *exchange) judge(a *wire.Answer, r *reply) *agent.Error {
@@ -217,6 +162,9 @@ func (x *exchange) invalidGrant() meaning {
 	case Password:
 		return meaning{kind: agent.Rejected, hint: "look at username and password"}
 	case JWTBearer:
+		if x.mat.assertion != "" {
+			return meaning{kind: agent.Rejected, hint: "the assertion was refused: look at what makes it, its issuer, subject and audience"}
+		}
 		return meaning{kind: agent.Rejected, hint: "look at assertion: its key, issuer, subject and audience", clock: true}
 	case TokenExchange:
 		return meaning{kind: agent.Rejected, hint: "the subject_token was refused"}
@@ -232,6 +180,10 @@ func (x *exchange) invalidClient() meaning {
 	case authNone:
 		m.hint = "the server wants this client to prove itself: give client_secret or client_key"
 	case authPrivateJWT:
+		if x.mat.clientAssertion != "" {
+			m.hint = "look at client_id, and at what makes the client_assertion: its issuer, subject and audience"
+			break
+		}
 		m.hint = "look at client_id, client_key, key_id and algorithm; or try assertion_audience: issuer"
 	case authTLS, authSelfTLS:
 		m.hint = "look at client_id and tls: {cert_file: …}"

@@ -164,22 +164,6 @@ func (p *provider) revoked(t *testing.T, src agent.Source, g *agent.Grant) {
 	}
 }
 
-func (p *provider) bearer(t *testing.T) {
-	s := p.spec("bearer", oauth2.JWTBearer)
-	s.Assertion = &oauth2.Assertion{Issuer: "svc@lab.test", Subject: "bob", Key: plain(p.keys["RS256"])}
-	src := p.source(t, s, nil)
-	for range 2 { // a jti is good once
-		g := login(t, src)
-		if !p.active(t, g.Token) {
-			t.Errorf("got %+v", g)
-		}
-		p.revoked(t, src, g)
-	}
-	s.Assertion.Key = plain(pemKey(t, "RS256"))
-	_, err := call(t, p.source(t, s, nil), agent.StepLogin, agent.Session{})
-	wantKind(t, err, agent.Rejected, "look at assertion")
-}
-
 func providerPassword(t *testing.T, p *provider) {
 	s := p.confidential("pw", oauth2.Password)
 	s.Username, s.Password = "bob", plain("p&ss wörd")

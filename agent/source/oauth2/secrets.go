@@ -3,6 +3,7 @@ package oauth2
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"hash"
 	"iter"
@@ -24,9 +25,9 @@ type named struct {
 
 // secrets are those that are given.
 func (s *Spec) secrets() []named {
-	all := []named{{"client_secret", s.ClientSecret}, {"client_key", s.ClientKey}, {"refresh_token", s.RefreshToken}, {"password", s.Password}}
+	all := []named{{"client_secret", s.ClientSecret}, {"client_key", s.ClientKey}, {"client_assertion", s.ClientAssertion}, {"refresh_token", s.RefreshToken}, {"password", s.Password}}
 	if s.Assertion != nil {
-		all = append(all, named{"assertion.key", s.Assertion.Key})
+		all = append(all, named{"assertion.key", s.Assertion.Key}, named{"assertion.value", s.Assertion.Value})
 	}
 	for _, t := range []struct {
 		key string
@@ -91,9 +92,11 @@ type material struct {
 	clientSecret       string
 	clientKey          signer.Key
 	clientAlgorithm    string
+	clientAssertion    string // made elsewhere
 	password           string
 	assertionKey       signer.Key
 	assertionAlgorithm string
+	assertion          string // made elsewhere
 	subject, actor     string
 
 	digest hash.Hash // of all that was read
@@ -131,6 +134,9 @@ func (x *exchange) loadSecrets(ctx context.Context) (err error) {
 	if err := x.loadClientKey(ctx); err != nil {
 		return err
 	}
+	if m.clientAssertion, err = x.made(ctx, "client_assertion", s.ClientAssertion); err != nil {
+		return err
+	}
 	for _, f := range x.src.files {
 		b, err := os.ReadFile(f)
 		if err != nil {
@@ -144,7 +150,11 @@ func (x *exchange) loadSecrets(ctx context.Context) (err error) {
 	if m.password, err = x.read(ctx, s.Password); err != nil {
 		return err
 	}
-	if a := s.Assertion; a != nil {
+	if a := s.Assertion; a != nil && a.Value != nil {
+		if m.assertion, err = x.made(ctx, "assertion.value", a.Value); err != nil {
+			return err
+		}
+	} else if a != nil {
 		text, err := x.read(ctx, a.Key)
 		if err == nil {
 			m.assertionAlgorithm, m.assertionKey, err = parseKey(a.Algorithm, text)
@@ -172,6 +182,27 @@ func (x *exchange) loadClientKey(ctx context.Context) error {
 		return fmt.Errorf("client_key: %w", err)
 	}
 	return nil
+}
+
+// made reads a JWT that something else signs. One that has expired is not sent:
+// it would only be refused.
+func (x *exchange) made(ctx context.Context, key string, ref *secret.Ref) (string, error) {
+	if ref == nil {
+		return "", nil
+	}
+	text, err := x.read(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	text = strings.TrimSpace(text)
+	t := signer.Peek(text)
+	switch {
+	case !legal(text) || strings.Count(text, ".") != 2:
+		return "", fmt.Errorf("%s: is no signed JWT", key)
+	case !t.Exp.IsZero() && !t.Exp.After(x.src.now(x.src.home())):
+		return "", &agent.Error{Kind: agent.Misconfigured, Unsent: true, Detail: key + " has expired", Hint: "what keeps it fresh does not"}
+	}
+	return text, nil
 }
 
 // parseKey makes a key of its text, for an algorithm or for its usual one.
@@ -226,7 +257,16 @@ func (m *material) add(what, text string) {
 
 // credential is what the server would count a try against.
 func (x *exchange) credential() agent.Credential {
-	return agent.Credential{Origin: x.src.client.Host(x.src.home()).Origin, Principal: x.src.principal(), Digest: [32]byte(x.mat.digest.Sum(nil))}
+	principal := x.src.principal()
+	if x.mat.assertion != "" { // another one each time, of the same principal
+		var who struct {
+			Iss any `json:"iss"`
+			Sub any `json:"sub"`
+		}
+		_ = json.Unmarshal(signer.Payload(x.mat.assertion), &who)
+		principal += fmt.Sprintf("\x1f%v\x1f%v", who.Iss, who.Sub)
+	}
+	return agent.Credential{Origin: x.src.client.Host(x.src.home()).Origin, Principal: principal, Digest: [32]byte(x.mat.digest.Sum(nil))}
 }
 
 // findRefreshToken decides which refresh token to send: the session's, or the

@@ -31,7 +31,8 @@ type Spec struct {
 	ClientID          string      `yaml:"client_id"`
 	ClientAuth        string      `yaml:"client_auth"` // one of ClientAuths; by default told from what is given
 	ClientSecret      *secret.Ref `yaml:"client_secret"`
-	ClientKey         *secret.Ref `yaml:"client_key"` // PEM
+	ClientKey         *secret.Ref `yaml:"client_key"`       // PEM
+	ClientAssertion   *secret.Ref `yaml:"client_assertion"` // a JWT that something else signs and keeps fresh, in place of client_key
 	KeyID             string      `yaml:"key_id"`
 	Algorithm         string      `yaml:"algorithm"`          // by default told from the key; HS256 with a secret
 	AssertionAudience string      `yaml:"assertion_audience"` // token_url (default), issuer, or any other text
@@ -73,9 +74,11 @@ type Spec struct {
 	Proxy    string         `yaml:"proxy"` // URL, or "none"
 }
 
-// Assertion is the JWT of grant jwt_bearer (RFC 7523 §2.1), signed here. The
-// claims iat, exp and jti are made; one given wins and a null removes it.
+// Assertion is the JWT of grant jwt_bearer (RFC 7523 §2.1), signed here, or made
+// elsewhere: then Value is all. The claims iat, exp and jti are made; one given
+// wins and a null removes it.
 type Assertion struct {
+	Value     *secret.Ref          `yaml:"value"`    // what something else signs and keeps fresh
 	Issuer    string               `yaml:"issuer"`   // client_id
 	Subject   string               `yaml:"subject"`  // issuer
 	Audience  string               `yaml:"audience"` // token_url
@@ -101,6 +104,11 @@ type Rule struct {
 	Status *spec.Status `yaml:"status"`
 	Code   spec.Strings `yaml:"code"`  // the answer's `error`
 	Empty  *bool        `yaml:"empty"` // the body
+
+	Pointer *string      `yaml:"pointer"` // RFC 6901, into the answer's JSON
+	Equals  spec.Tree    `yaml:"equals"`  // what is there; a list: any of them
+	Matches string       `yaml:"matches"` // RE2, of what is there
+	Present spec.Strings `yaml:"present"` // pointers
 
 	Means string        `yaml:"means"`
 	Wait  spec.Duration `yaml:"wait"`
