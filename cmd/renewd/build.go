@@ -6,8 +6,6 @@ import (
 	"iter"
 	"log/slog"
 	"net"
-	"os/user"
-	"strconv"
 	"strings"
 
 	"renewd/agent"
@@ -173,20 +171,14 @@ func (b *builder) readers(a *config.Allow, at func(path string, err error, hint 
 	tell := at
 	at = func(path string, err error, hint string) { whole = false; tell(path, err, hint) }
 	for i, u := range a.Users {
-		id, err := userID(u)
-		if err != nil {
+		if err := allowUser(out, u); err != nil {
 			at(spec.Index("allow.users", i), err, "create the account, or correct its name")
-			continue
 		}
-		out.UIDs = append(out.UIDs, id)
 	}
 	for i, g := range a.Groups {
-		id, err := groupID(g)
-		if err != nil {
+		if err := allowGroup(out, g); err != nil {
 			at(spec.Index("allow.groups", i), err, "create the group, or correct its name")
-			continue
 		}
-		out.GIDs = append(out.GIDs, id)
 	}
 	if whole {
 		b.allowed[key] = out
@@ -337,29 +329,4 @@ func embedded(name string) (*config.Preset, config.Problems) {
 		return nil, nil
 	}
 	return config.DecodePreset(name, "preset "+name, data)
-}
-
-// userID resolves an account's name or number.
-func userID(name string) (uint32, error) {
-	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return uint32(n), nil
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return 0, fmt.Errorf("there is no user %q", name)
-	}
-	n, err := strconv.ParseUint(u.Uid, 10, 32)
-	return uint32(n), err
-}
-
-func groupID(name string) (uint32, error) {
-	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return uint32(n), nil
-	}
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, fmt.Errorf("there is no group %q", name)
-	}
-	n, err := strconv.ParseUint(g.Gid, 10, 32)
-	return uint32(n), err
 }

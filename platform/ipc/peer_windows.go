@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/Microsoft/go-winio"
@@ -24,7 +23,6 @@ const (
 type pipe struct {
 	net.Listener
 	impersonate *windows.LazyProc
-	roused      atomic.Bool
 	mute        chan struct{}
 }
 
@@ -170,12 +168,8 @@ func (c *pipeConn) peer() (p Peer, err error) {
 // threadPeer reads the account that the thread acts as, by the right of the
 // process.
 func threadPeer() (Peer, error) {
-	thread, err := windows.GetCurrentThread()
-	if err != nil {
-		return Peer{}, err
-	}
 	var token windows.Token
-	if err := windows.OpenThreadToken(thread, windows.TOKEN_QUERY, true, &token); err != nil {
+	if err := windows.OpenThreadToken(windows.CurrentThread(), windows.TOKEN_QUERY, true, &token); err != nil {
 		return Peer{}, err
 	}
 	defer token.Close()
