@@ -69,7 +69,7 @@ func printSchema(w io.Writer) error {
 
 // loadForCheck reads and builds the config without an agent.
 func loadForCheck(o checkOptions) (*config.Config, *built, config.Problems, *builder, error) {
-	set, err := setPaths()
+	set, err := setPaths(false)
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}

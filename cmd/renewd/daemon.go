@@ -18,6 +18,7 @@ import (
 	"renewd/agent/source/spec"
 	"renewd/agent/state"
 	"renewd/agent/watch"
+	"renewd/platform/account"
 	"renewd/platform/clock"
 	"renewd/platform/paths"
 	"renewd/platform/service"
@@ -88,10 +89,10 @@ func (d *daemon) waiting(c *config.Config) (out config.Problems) {
 }
 
 // setPaths are the directories of this process's agent: what systemd gave it,
-// else the system's for root, else the user's own.
-func setPaths() (paths.Set, error) {
+// else the system's for root and what a manager started, else the user's own.
+func setPaths(managed bool) (paths.Set, error) {
 	set := paths.System()
-	if os.Geteuid() != 0 && os.Getenv("RUNTIME_DIRECTORY") == "" && os.Getenv("STATE_DIRECTORY") == "" {
+	if !managed && !account.Machine() && os.Getenv("RUNTIME_DIRECTORY") == "" && os.Getenv("STATE_DIRECTORY") == "" {
 		user, err := paths.User()
 		if err != nil {
 			return set, fail(exitFailed, "set HOME, or XDG_CONFIG_HOME, XDG_STATE_HOME and XDG_RUNTIME_DIR", "%w", err)
@@ -145,7 +146,7 @@ func (d *daemon) open(c *config.Config) error {
 	if c.State.Dir != "" {
 		dir = string(c.State.Dir)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := paths.MakePrivate(dir); err != nil {
 		return fail(exitFailed, "make it writable by this user, or set state: {dir: …}", "make the state directory: %w", err)
 	}
 	o := state.Options{Dir: dir}
@@ -225,14 +226,14 @@ func (d *daemon) reload() config.Problems {
 	d.problems.Store(&problems)
 	d.say(problems)
 	if problems.Fatal() {
-		d.log.Error("config refused; the running one stays")
+		d.log.Error(msgRefused)
 		return problems
 	}
 	tokens := len(b.specs)
 	if err := d.apply(c, b); err != nil {
 		problems = append(problems, config.Problem{File: d.configPath, Msg: err.Error()})
 		d.problems.Store(&problems)
-		d.log.Error("config refused; the running one stays", agent.KeyError, err)
+		d.log.Error(msgRefused, agent.KeyError, err)
 		return problems
 	}
 	trim(tokens)

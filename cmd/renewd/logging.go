@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -12,13 +13,24 @@ import (
 	"golang.org/x/term"
 )
 
+// Messages of the log that are the program's own.
+const (
+	msgStarted = "agent started"
+	msgStops   = "agent stops; waits for what was sent"
+	msgStopped = "agent stopped"
+	msgRefused = "config refused; the running one stays"
+)
+
 // newLog makes the agent's log. format auto: colour on a terminal, lines with a
 // priority prefix where systemd's journal reads them (sd-daemon(3)), else JSON.
+// Windows' event log has a form of its own.
 func newLog(w io.Writer, level, format string) (*slog.Logger, *slog.LevelVar) {
 	lv := &slog.LevelVar{}
 	setLevel(lv, level)
 	terminal := isTerminal(w)
 	switch {
+	case tellsEvents(w):
+		return slog.New(&journal{w: w, level: lv, ids: true}), lv
 	case format == "json", format != "text" && !terminal && os.Getenv("JOURNAL_STREAM") == "":
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: lv})), lv
 	case terminal:
@@ -54,6 +66,7 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 type journal struct {
 	w     io.Writer
 	level slog.Leveler
+	ids   bool                            // the event's id follows the priority
 	with  func(slog.Handler) slog.Handler // attributes and groups added so far
 }
 
@@ -62,6 +75,9 @@ func (j *journal) Enabled(_ context.Context, l slog.Level) bool { return l >= j.
 func (j *journal) Handle(ctx context.Context, r slog.Record) error {
 	var line bytes.Buffer
 	line.WriteString(prefix(r.Level))
+	if j.ids {
+		fmt.Fprintf(&line, "%d ", eventID(prefix(r.Level), r.Message))
+	}
 	var h slog.Handler = slog.NewTextHandler(&line, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime})
 	if j.with != nil {
 		h = j.with(h)
@@ -83,7 +99,7 @@ func (j *journal) WithGroup(name string) slog.Handler {
 
 func (j *journal) add(f func(slog.Handler) slog.Handler) slog.Handler {
 	before := j.with
-	return &journal{w: j.w, level: j.level, with: func(h slog.Handler) slog.Handler {
+	return &journal{w: j.w, level: j.level, ids: j.ids, with: func(h slog.Handler) slog.Handler {
 		if before != nil {
 			h = before(h)
 		}
@@ -105,10 +121,7 @@ func prefix(l slog.Level) string {
 
 // isTerminal reports whether w is one.
 func isTerminal(w io.Writer) bool {
-	if q, ok := w.(interface{ Unwrap() io.Writer }); ok {
-		w = q.Unwrap()
-	}
-	f, ok := w.(*os.File)
+	f, ok := unwrap(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -116,4 +129,17 @@ func isTerminal(w io.Writer) bool {
 // https://no-color.org.
 func colours(w io.Writer) bool {
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+func tellsEvents(w io.Writer) bool {
+	_, ok := unwrap(w).(*eventLog)
+	return ok
+}
+
+// unwrap gives what a queue writes to.
+func unwrap(w io.Writer) io.Writer {
+	if q, ok := w.(interface{ Unwrap() io.Writer }); ok {
+		return q.Unwrap()
+	}
+	return w
 }

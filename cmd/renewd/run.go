@@ -21,6 +21,7 @@ import (
 	"renewd/agent"
 	"renewd/agent/config"
 	"renewd/agent/watch"
+	"renewd/platform/account"
 	"renewd/platform/harden"
 	"renewd/platform/ipc"
 	"renewd/platform/paths"
@@ -41,9 +42,17 @@ func newRun() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(context.Background(), stopSignals()...)
 			defer stop()
-			lost := func(err error) { os.Exit(report(err, c.ErrOrStderr())) }
-			return service.Run(ctx, serviceName, lost, func(ctx context.Context) error {
-				return slowly(ctx, c.ErrOrStderr(), runAgent(ctx, c.ErrOrStderr(), configPath, once))
+			stderr := c.ErrOrStderr()
+			code := func(err error) int { return report(err, stderr) }
+			return service.Run(ctx, serviceName, code, func(ctx context.Context, n *service.Notifier) error {
+				if n.Managed() {
+					to, err := openEvents()
+					if err != nil {
+						return err
+					}
+					stderr = to // until the process ends: how it ends is told there
+				}
+				return slowly(ctx, stderr, n, runAgent(ctx, stderr, n, configPath, once))
 			})
 		},
 	}
@@ -53,8 +62,8 @@ func newRun() *cobra.Command {
 }
 
 // runAgent is the whole agent, from its config to its end.
-func runAgent(ctx context.Context, stderr io.Writer, configPath string, once bool) error {
-	set, err := setPaths()
+func runAgent(ctx context.Context, stderr io.Writer, n *service.Notifier, configPath string, once bool) error {
+	set, err := setPaths(n.Managed())
 	if err != nil {
 		return err
 	}
@@ -71,7 +80,7 @@ func runAgent(ctx context.Context, stderr io.Writer, configPath string, once boo
 	}
 	out := newLogQueue(stderr)
 	defer out.Close()
-	d, c, b, err := prepare(set, out)
+	d, c, b, err := prepare(set, n, out)
 	if err != nil {
 		return err
 	}
@@ -88,14 +97,14 @@ func runAgent(ctx context.Context, stderr io.Writer, configPath string, once boo
 }
 
 // prepare reads the config and opens the state.
-func prepare(set paths.Set, stderr io.Writer) (*daemon, *config.Config, *built, error) {
+func prepare(set paths.Set, n *service.Notifier, stderr io.Writer) (*daemon, *config.Config, *built, error) {
 	// Settings of the log stand in the config, so that is read first; until then
 	// the log is as it is by default.
 	c, problems, err := config.Load(set.Config)
 	log, level := newLog(stderr, c.Log.Level, c.Log.Format)
 	set = withConfig(set, c)
 	d := &daemon{configPath: set.Config, paths: set, log: log, level: level, builder: newBuilder(newClock(), set, log),
-		watches: map[string]*watching{}, changed: make(chan struct{}, 1), notify: service.NewNotifier(), turned: make(chan struct{}, 1)}
+		watches: map[string]*watching{}, changed: make(chan struct{}, 1), notify: n, turned: make(chan struct{}, 1)}
 	b, problems, err := d.build(c, problems, err)
 	if err != nil {
 		return nil, nil, nil, fail(exitUsage, "", "%w", err)
@@ -203,14 +212,14 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	runCtx, stopRun := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
-	d.log.Info("agent started", "socket", d.paths.Socket, agent.KeyCount, len(b.specs), "sealed_by", d.state.SealedBy())
+	d.log.Info(msgStarted, "socket", d.paths.Socket, agent.KeyCount, len(b.specs), "sealed_by", d.state.SealedBy())
 	trim(len(b.specs))
 	d.notify.Ready(d.statusLine())
 	go d.tellStatus(runCtx)
 	d.untilStopped(ctx, srv)
 
 	d.notify.Stopping("stops; waits for what was sent")
-	d.log.Info("agent stops; waits for what was sent")
+	d.log.Info(msgStops)
 	stopRun()
 	closeCtx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
@@ -222,7 +231,7 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	case <-closeCtx.Done():
 		d.log.Warn("stopped while an answer was still owed")
 	}
-	d.log.Info("agent stopped")
+	d.log.Info(msgStopped)
 	return nil
 }
 
@@ -296,7 +305,7 @@ func (d *daemon) listen(c *config.Config) (*ipc.Listener, error) {
 		}
 	}
 	if c.Socket.Mode != nil {
-		o.Mode = fileMode(*c.Socket.Mode)
+		o.Mode = fs.FileMode(*c.Socket.Mode)
 	}
 	l, err := ipc.Listen(o)
 	if err != nil {
@@ -314,17 +323,15 @@ func (d *daemon) listen(c *config.Config) (*ipc.Listener, error) {
 
 // system says whether this is the machine's agent, as against a user's own.
 func (d *daemon) system() bool {
-	return os.Geteuid() == 0 || firstDir("RUNTIME_DIRECTORY") != ""
-}
-
-func groupExists(name string) bool {
-	_, err := groupID(name)
-	return err == nil
+	return account.Machine() || d.notify.Managed() || firstDir("RUNTIME_DIRECTORY") != ""
 }
 
 // managers are the members of the socket's group.
 func (d *daemon) managers(l *ipc.Listener) socket.Managers {
 	m := socket.Managers{}
+	if l.SID != "" {
+		m.SIDs = []string{l.SID}
+	}
 	if l.GID > 0 && d.system() {
 		m.GIDs = []uint32{uint32(l.GID)}
 	}

@@ -106,7 +106,7 @@ func (c *serviceCall) again(verb string) string {
 	if c.user {
 		return "renewd service " + verb + " --user"
 	}
-	return "sudo renewd service " + verb
+	return asAdmin + "renewd service " + verb
 }
 
 func (c *serviceCall) next(format string, args ...any) {

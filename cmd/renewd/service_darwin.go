@@ -2,6 +2,9 @@ package main
 
 import "renewd/packaging/launchd"
 
+// asAdmin begins a command that an admin types.
+const asAdmin = "sudo "
+
 // definitions are the embedded files that this system's manager reads.
 func definitions(user bool) (definition, accounts []byte) {
 	if user {

@@ -8,6 +8,9 @@ import (
 	"renewd/packaging/systemd"
 )
 
+// asAdmin begins a command that an admin types.
+const asAdmin = "sudo "
+
 // definitions are the embedded files that this system's manager reads.
 func definitions(user bool) (definition, accounts []byte) {
 	if user {

@@ -23,8 +23,7 @@ const (
 // slowly holds an end that the next start would share back from a manager that
 // starts again at once: it ends the same way until a person has mended the config
 // or the state, and must come back by itself then.
-func slowly(ctx context.Context, stderr io.Writer, err error) error {
-	n := service.NewNotifier()
+func slowly(ctx context.Context, stderr io.Writer, n *service.Notifier, err error) error {
 	if f, ok := errors.AsType[*failure](err); !ok || f.code != exitUsage || !n.On() {
 		return err
 	}

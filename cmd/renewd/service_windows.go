@@ -2,6 +2,9 @@ package main
 
 import "renewd/packaging/windows"
 
+// asAdmin begins a command that an admin types.
+const asAdmin = ""
+
 // definitions are the embedded files that this system's manager reads.
 func definitions(bool) (definition, accounts []byte) { return windows.Service, nil }
 

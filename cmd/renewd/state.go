@@ -66,7 +66,7 @@ func newStateReset() *cobra.Command {
 
 // stateDir is where the config, if it can be read, keeps the state.
 func stateDir(configPath string) (string, error) {
-	set, err := setPaths()
+	set, err := setPaths(false)
 	if err != nil {
 		return "", err
 	}

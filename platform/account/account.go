@@ -1,4 +1,4 @@
-// Package account knows Windows' accounts and groups by their security
+// Package account knows for whom this process acts, and Windows' accounts by their security
 // identifiers (SIDs, [MS-DTYP] section 2.4.2). Elsewhere accounts have numbers,
 // which os/user knows, and this package has only what is true of text.
 package account

@@ -3,7 +3,6 @@
 package paths
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,22 +25,6 @@ func (s Set) Tokens() string { return filepath.Join(s.Runtime, "tokens") }
 
 // ConfD is the directory whose *.yaml files add tokens.
 func (s Set) ConfD() string { return filepath.Join(filepath.Dir(s.Config), "conf.d") }
-
-// MakeRuntime makes the runtime directory where nothing else has (systemd's
-// RuntimeDirectory= has). An existing one is left as it is.
-func (s Set) MakeRuntime() error {
-	if err := os.MkdirAll(filepath.Dir(s.Runtime), 0o755); err != nil {
-		return fmt.Errorf("make the runtime directory: %w", err)
-	}
-	err := os.Mkdir(s.Runtime, s.RuntimeMode)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("make the runtime directory: %w", err)
-	}
-	return os.Chmod(s.Runtime, s.RuntimeMode) // the umask may have taken bits away
-}
 
 // absolute returns $name when it is an absolute path: the XDG Base Directory
 // Specification says that a relative one is to be ignored.

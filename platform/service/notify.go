@@ -19,6 +19,7 @@ const patience = 50 * time.Millisecond
 type Notifier struct {
 	socket   string
 	watchdog time.Duration
+	ready    func() // Windows' manager wants to know; nil elsewhere
 
 	mu       sync.Mutex
 	stopping bool
@@ -35,6 +36,10 @@ func NewNotifier() *Notifier {
 	return n
 }
 
+// Managed says that Windows' service manager started this process: it is the
+// machine's agent, whatever account it runs as, and has no standard error.
+func (n *Notifier) Managed() bool { return n != nil && n.ready != nil }
+
 // On says whether somebody listens.
 func (n *Notifier) On() bool { return n != nil && n.socket != "" }
 
@@ -48,6 +53,9 @@ func (n *Notifier) AliveEvery() time.Duration {
 
 // Ready ends the start, or a reload.
 func (n *Notifier) Ready(status string) {
+	if n.Managed() {
+		n.ready()
+	}
 	if n.begin() {
 		defer n.mu.Unlock()
 		n.status = status

@@ -3,14 +3,11 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/kardianos/service"
 )
 
 // Options say what is to be a service.
@@ -45,7 +42,7 @@ type State struct {
 // Errors that tell the caller what to do next.
 var (
 	ErrNotInstalled = errors.New("the service is not installed")
-	ErrNeedsRoot    = errors.New("this needs root")
+	ErrNeedsRoot    = errors.New("this needs " + privileged)
 	ErrNoManager    = errors.New("this system has no service manager that renewd knows")
 )
 
@@ -136,59 +133,4 @@ func (s *Service) drop(path string) (changed bool, err error) {
 		s.Say("removed %s", path)
 	}
 	return err == nil, err
-}
-
-// program is what a manager starts and stops.
-type program struct {
-	main   func(context.Context) error
-	cancel context.CancelFunc
-	ended  chan struct{}
-	err    error
-	lost   func(error) // main ended though nobody stopped it; nil where Run just returns
-}
-
-func (p *program) Start(service.Service) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	go func() {
-		p.err = p.main(ctx)
-		close(p.ended)
-		if ctx.Err() == nil && p.lost != nil {
-			p.lost(p.err)
-		}
-	}()
-	return nil
-}
-
-func (p *program) Stop(service.Service) error {
-	p.cancel()
-	<-p.ended
-	return nil
-}
-
-// Run runs main until the manager or ctx stops it, and returns main's error.
-// Windows' manager is answered meanwhile; there a main that ends by itself is
-// handed to lost, which must end the process with an exit code: only that is a
-// failure to the manager, which then starts the service again.
-func Run(ctx context.Context, name string, lost func(error), main func(context.Context) error) error {
-	if service.Interactive() {
-		return main(ctx)
-	}
-	p := &program{main: main, ended: make(chan struct{})}
-	if answersManager {
-		p.lost = lost
-	}
-	s, err := service.New(p, &service.Config{Name: name, Option: service.KeyValue{"RunWait": func() {
-		select {
-		case <-ctx.Done():
-		case <-p.ended:
-		}
-	}}})
-	if err != nil {
-		return main(ctx) // no manager that is known
-	}
-	if err := s.Run(); err != nil {
-		return fmt.Errorf("talk to the service manager: %w", err)
-	}
-	return p.err
 }

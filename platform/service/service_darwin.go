@@ -14,9 +14,6 @@ import (
 	"github.com/kardianos/service"
 )
 
-// answersManager: launchd hears of a failure by the exit code.
-const answersManager = false
-
 // packaged is the program that the definition names.
 const packaged = "/usr/local/bin/"
 

@@ -15,9 +15,6 @@ import (
 	"github.com/kardianos/service"
 )
 
-// answersManager: systemd hears of a failure by the exit code.
-const answersManager = false
-
 // packaged is the program that the definition names: where packages put it.
 const packaged = "/usr/bin/"
 

@@ -2,8 +2,6 @@
 
 package service
 
-const answersManager = false
-
 func (s *Service) install() error        { return ErrNoManager }
 func (s *Service) uninstall() error      { return ErrNoManager }
 func (s *Service) control(string) error  { return ErrNoManager }

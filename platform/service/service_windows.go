@@ -12,31 +12,41 @@ import (
 	"golang.org/x/sys/windows/svc/mgr"
 )
 
-// answersManager: a service that ends is one that stopped, unless its process
-// dies without saying so.
-const answersManager = true
-
-// definition is packaging/windows/service.json.
+// definition is packaging/windows/service.json. In an access list {account}
+// stands for the service's account.
 type definition struct {
 	Account      string   `json:"account"`
 	Arguments    []string `json:"arguments"`
 	DelayedStart bool     `json:"delayed_start"`
 	SIDType      string   `json:"sid_type"`
+	Privileges   []string `json:"privileges"` // all that the account keeps
 	RestartAfter []int    `json:"restart_after_ms"`
 	ForgottenAt  uint32   `json:"failures_forgotten_after_s"`
 	Dependencies []string `json:"dependencies"`
+	Directories  []struct {
+		Path string `json:"path"` // below the data directory
+		SDDL string `json:"sddl"`
+	} `json:"directories"`
 }
 
-var errUser = errors.New("Windows has no services of a single user: use a task at logon that runs `renewd run`")
+var errUser = errors.New("services of a single user are not known to Windows: use a task at logon that runs `renewd run`")
+
+// patience for the manager: a stop waits for what was sent, up to 35 s.
+const managed = 50 * time.Second
 
 func (s *Service) allowed() error {
 	if s.User {
 		return errUser
 	}
-	if !windows.GetCurrentProcessToken().IsElevated() {
+	// To ask for the right shows whether it is given, whoever this is.
+	h, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_ALL_ACCESS)
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
 		return ErrNeedsRoot
 	}
-	return nil
+	if err != nil {
+		return fmt.Errorf("ask the service manager: %w", err)
+	}
+	return windows.CloseServiceHandle(h)
 }
 
 // through is the service as kardianos/service handles it.
@@ -63,42 +73,21 @@ func (s *Service) install() error {
 	if err != nil {
 		return err
 	}
+	// Before the service: it must find them as they are to be.
+	for _, base := range s.Data {
+		if err := s.directories(base, d); err != nil {
+			return err
+		}
+	}
 	if !st.Installed {
 		if err := k.Install(); err != nil {
 			return err
 		}
-		s.Say("installed the service %s as %s", s.Name, d.Account)
+		s.Say("installed the service %s as %s, to start with Windows", s.Name, d.Account)
 	} else {
 		s.Say("the service %s is installed already", s.Name)
 	}
 	return s.withService(func(h *mgr.Service) error { return s.settle(h, d) })
-}
-
-// settle sets what kardianos/service cannot: more than one recovery action, those
-// at an exit code, and an own SID.
-func (s *Service) settle(h *mgr.Service, d definition) error {
-	c, err := h.Config()
-	if err != nil {
-		return fmt.Errorf("read the service's settings: %w", err)
-	}
-	c.DisplayName, c.Description, c.DelayedAutoStart = s.Title, s.Description, d.DelayedStart
-	if d.SIDType == "unrestricted" {
-		c.SidType = windows.SERVICE_SID_TYPE_UNRESTRICTED
-	}
-	if err := h.UpdateConfig(c); err != nil {
-		return fmt.Errorf("change the service's settings: %w", err)
-	}
-	var actions []mgr.RecoveryAction
-	for _, ms := range d.RestartAfter {
-		actions = append(actions, mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: time.Duration(ms) * time.Millisecond})
-	}
-	if err := h.SetRecoveryActions(actions, d.ForgottenAt); err != nil {
-		return fmt.Errorf("set the service's recovery: %w", err)
-	}
-	if err := h.SetRecoveryActionsOnNonCrashFailures(true); err != nil {
-		return fmt.Errorf("set the service's recovery at an exit code: %w", err)
-	}
-	return nil
 }
 
 func (s *Service) withService(do func(*mgr.Service) error) error {
@@ -132,7 +121,7 @@ func (s *Service) uninstall() error {
 		return nil
 	}
 	if st.Running { // Windows would only mark it for deletion
-		if err := k.Stop(); err != nil {
+		if err := s.stopped(); err != nil {
 			return err
 		}
 		s.Say("stopped %s", s.Name)
@@ -162,14 +151,69 @@ func (s *Service) control(verb string) error {
 	case verb == "start" && st.Running, verb == "stop" && !st.Running:
 		s.Say("%s is so already: %s", s.Name, st.Detail)
 		return nil
-	case verb == "restart" && !st.Running:
-		verb = "start"
 	}
-	if err := map[string]func() error{"start": k.Start, "stop": k.Stop, "restart": k.Restart}[verb](); err != nil {
-		return fmt.Errorf("%s %s: %w", verb, s.Name, err)
+	if verb != "start" && st.Running {
+		if err := s.stopped(); err != nil {
+			return fmt.Errorf("stop %s: %w", s.Name, err)
+		}
+		s.Say("stopped %s", s.Name)
 	}
-	s.Say("%s: done (%s)", s.Name, verb)
+	if verb == "stop" {
+		return nil
+	}
+	if err := k.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", s.Name, err)
+	}
+	if err := s.withService(func(h *mgr.Service) error { return until(h, svc.Running) }); err != nil {
+		return fmt.Errorf("start %s: %w", s.Name, err)
+	}
+	s.Say("started %s", s.Name)
 	return nil
+}
+
+// stopped stops the service and waits until it has: kardianos/service gives up
+// waiting, or never does, by a setting for the machine's shutdown.
+func (s *Service) stopped() error {
+	return s.withService(func(h *mgr.Service) error {
+		_, err := h.Control(svc.Stop)
+		if err != nil && !errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) {
+			return err
+		}
+		return until(h, svc.Stopped)
+	})
+}
+
+// until waits for a state of the service; one that stops instead says why.
+func until(h *mgr.Service, want svc.State) error {
+	for end := time.Now().Add(managed); ; time.Sleep(20 * time.Millisecond) {
+		q, err := h.Query()
+		switch {
+		case err != nil:
+			return err
+		case q.State == want:
+			return nil
+		case q.State == svc.Stopped && q.Win32ExitCode == uint32(windows.ERROR_SERVICE_SPECIFIC_ERROR):
+			return fmt.Errorf("it ended with exit code %d", q.ServiceSpecificExitCode)
+		case q.State == svc.Stopped:
+			return fmt.Errorf("it ended: %w", windows.Errno(q.Win32ExitCode))
+		case time.Now().After(end):
+			return fmt.Errorf("it is still %s after %v", word(q.State), managed)
+		}
+	}
+}
+
+func word(s svc.State) string {
+	switch s {
+	case svc.Stopped:
+		return "stopped"
+	case svc.StartPending:
+		return "starting"
+	case svc.StopPending:
+		return "stopping"
+	case svc.Running:
+		return "running"
+	}
+	return "paused"
 }
 
 // state asks with no more than the right to look.
@@ -200,7 +244,6 @@ func (s *Service) state() (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("ask the service manager: %w", err)
 	}
-	words := map[svc.State]string{svc.Stopped: "stopped", svc.StartPending: "starting", svc.StopPending: "stopping", svc.Running: "running"}
 	return State{Installed: true, Enabled: true, Running: q.State == svc.Running || q.State == svc.StartPending,
-		PID: int(q.ProcessId), Detail: words[q.State]}, nil
+		PID: int(q.ProcessId), Detail: word(q.State)}, nil
 }
