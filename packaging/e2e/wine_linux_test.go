@@ -233,7 +233,7 @@ func (w *wine) down() {
 
 // c is a path on drive C: as this machine sees it.
 func (w *wine) c(path string) string {
-	return filepath.Join(w.prefix, "drive_c", filepath.FromSlash(strings.ReplaceAll(path, `\`, "/")))
+	return filepath.Join(w.prefix, "drive_c", filepath.FromSlash(strings.ReplaceAll(strings.TrimPrefix(path, `C:\`), `\`, "/")))
 }
 
 // try runs a program, of this machine or of Windows, and gives what it printed.
