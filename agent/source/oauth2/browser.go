@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -34,8 +35,11 @@ func (x *exchange) browser(ctx context.Context, show func(agent.Prompt)) (*agent
 	srv := landing.serve(l)
 	defer srv()
 	verifier, redirect := random(32), "http://"+landing.host+landing.path
-	expires, _ := ctx.Deadline()
-	show(agent.Prompt{URL: x.authorize(p, landing.state, verifier, redirect), Local: true, Expires: expires})
+	to, expires, err := x.authorize(ctx, p, landing.state, verifier, redirect)
+	if err != nil {
+		return nil, err
+	}
+	show(agent.Prompt{URL: to, Local: true, Expires: expires})
 	var v *visit
 	select {
 	case <-ctx.Done():
@@ -50,16 +54,39 @@ func (x *exchange) browser(ctx context.Context, show func(agent.Prompt)) (*agent
 	return g, err
 }
 
-// authorize is the URL that the person opens.
-func (x *exchange) authorize(p *place, state, verifier, redirect string) string {
+// authorize is the URL that the person opens, and until when. A server that takes
+// the request beforehand, from us and not from the browser, gets it so
+// (RFC 9126).
+func (x *exchange) authorize(ctx context.Context, p *place, state, verifier, redirect string) (to string, expires time.Time, err error) {
+	expires, _ = ctx.Deadline()
+	request := x.authorization(state, verifier, redirect)
+	push, err := x.pushes(ctx)
+	if err != nil {
+		return "", expires, err
+	}
+	if push {
+		var life time.Duration
+		if request, life, err = x.push(ctx, request); err != nil {
+			return "", expires, err
+		}
+		if end := x.src.clock().Wall.Add(life); end.Before(expires) {
+			expires = end
+		}
+	}
 	u := *p.url
 	q := u.Query()
-	form := url.Values{}
-	scope(form, x.src.spec.Scopes)
-	x.src.target(form)
-	for k, v := range form {
+	for k, v := range request {
 		q[k] = v
 	}
+	u.RawQuery = q.Encode()
+	return u.String(), expires, nil
+}
+
+// authorization is what is asked for.
+func (x *exchange) authorization(state, verifier, redirect string) url.Values {
+	q := url.Values{}
+	scope(q, x.src.spec.Scopes)
+	x.src.target(q)
 	challenge := sha256.Sum256([]byte(verifier))
 	q.Set("response_type", "code")
 	q.Set("client_id", x.src.spec.ClientID)
@@ -67,8 +94,44 @@ func (x *exchange) authorize(p *place, state, verifier, redirect string) string 
 	q.Set("state", state)
 	q.Set("code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:]))
 	q.Set("code_challenge_method", "S256")
-	u.RawQuery = q.Encode()
-	return u.String()
+	if x.src.spec.DPoP { // the code is good for who has the key alone (RFC 9449 §10)
+		if thumbprint, err := x.key.Thumbprint(); err == nil {
+			q.Set("dpop_jkt", thumbprint)
+		}
+	}
+	return q
+}
+
+// pushes says whether the server takes pushed requests. Where the endpoints are
+// given one by one, this one is too.
+func (x *exchange) pushes(ctx context.Context) (bool, error) {
+	s := x.src
+	if s.noPush || s.given[endPushed] == nil && (s.issuer == nil || s.given[endAuthorization] != nil) {
+		return false, nil
+	}
+	_, err := x.src.find(ctx, endPushed)
+	if isNotNamed(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, at(err, x.step)
+	}
+	return true, nil
+}
+
+// push sends a request ahead. What the browser carries then names it, for as long
+// as the server keeps it.
+func (x *exchange) push(ctx context.Context, request url.Values) (url.Values, time.Duration, error) {
+	_, r, err := x.post(ctx, endPushed, func(*place, time.Time) (url.Values, error) { return maps.Clone(request), nil })
+	if err != nil {
+		return nil, 0, err
+	}
+	uri, ok := r.text("request_uri")
+	life, _ := r.span("expires_in", "s")
+	if !ok || !legal(uri) || life == nil || *life <= 0 {
+		return nil, 0, &agent.Error{Kind: agent.Misconfigured, Step: x.step, Detail: "the server's answer to a pushed request has no usable request_uri", Hint: "pushed_authorization_url: none"}
+	}
+	return url.Values{"client_id": {x.src.spec.ClientID}, "request_uri": {uri}}, *life, nil
 }
 
 // redeem judges what the browser brought and buys the token with it.

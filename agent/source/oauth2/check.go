@@ -88,6 +88,7 @@ func (c *checker) grant() {
 		{"redirect_host", s.RedirectHost != "", []string{AuthorizationCode}, false},
 		{"redirect_port", s.RedirectPort != 0, []string{AuthorizationCode}, false},
 		{"redirect_path", s.RedirectPath != "", []string{AuthorizationCode}, false},
+		{"pushed_authorization_url", s.PushedURL != "", []string{AuthorizationCode}, false},
 		{"authorization_url", s.AuthorizationURL != "", []string{AuthorizationCode}, false},
 		{"device_authorization_url", s.DeviceURL != "", []string{DeviceCode}, false},
 	} {
@@ -276,9 +277,13 @@ func (c *checker) endpoints() {
 	for _, e := range []struct {
 		which endpoint
 		text  string
-	}{{endToken, s.TokenURL}, {endAuthorization, s.AuthorizationURL}, {endDevice, s.DeviceURL}, {endRevocation, s.RevocationURL}} {
+	}{{endToken, s.TokenURL}, {endAuthorization, s.AuthorizationURL}, {endDevice, s.DeviceURL}, {endRevocation, s.RevocationURL}, {endPushed, s.PushedURL}} {
 		if e.which == endRevocation && e.text == "none" {
 			src.noRevocation = true
+			continue
+		}
+		if e.which == endPushed && e.text == "none" {
+			src.noPush = true
 			continue
 		}
 		if e.text != "" {

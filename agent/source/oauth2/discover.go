@@ -21,11 +21,14 @@ const (
 	endAuthorization
 	endDevice
 	endRevocation
+	endPushed
+	endpoints // their number
 )
 
-// member is the endpoint's name in a discovery document (RFC 8414 §2).
+// member is the endpoint's name in a discovery document (RFC 8414 §2, RFC 9126 §5).
 func (e endpoint) member() string {
-	return [...]string{"token_endpoint", "authorization_endpoint", "device_authorization_endpoint", "revocation_endpoint"}[e]
+	return [...]string{"token_endpoint", "authorization_endpoint", "device_authorization_endpoint", "revocation_endpoint",
+		"pushed_authorization_request_endpoint"}[e]
 }
 
 const (
@@ -77,10 +80,10 @@ type issuer struct {
 
 // document is what is read of a discovery document.
 type document struct {
-	urls    [endRevocation + 1]*url.URL // nil: not named
-	aliases [endRevocation + 1]*url.URL // for clients with a certificate (RFC 8705 §5)
-	auths   []string                    // nil: not said
-	iss     bool                        // answers to the browser name their issuer (RFC 9207)
+	urls    [endpoints]*url.URL // nil: not named
+	aliases [endpoints]*url.URL // for clients with a certificate (RFC 8705 §5)
+	auths   []string            // nil: not said
+	iss     bool                // answers to the browser name their issuer (RFC 9207)
 }
 
 // get gives the document, fetching it where it is missing or old. One that is
@@ -224,10 +227,10 @@ func (i *issuer) read(body []byte) (*document, error) {
 	_ = json.Unmarshal(raw["authorization_response_iss_parameter_supported"], &doc.iss)
 	var aliases map[string]json.RawMessage
 	_ = json.Unmarshal(raw["mtls_endpoint_aliases"], &aliases)
-	for e := endToken; e <= endRevocation; e++ {
+	for e := range endpoints {
 		for _, from := range []struct {
 			m  map[string]json.RawMessage
-			to *[endRevocation + 1]*url.URL
+			to *[endpoints]*url.URL
 		}{{raw, &doc.urls}, {aliases, &doc.aliases}} {
 			said := text(from.m, e.member())
 			if said == "" {

@@ -285,7 +285,12 @@ func (p *provider) browse(t *testing.T, src agent.Source) (*agent.Grant, string)
 	t.Helper()
 	var wg sync.WaitGroup
 	var page string
-	g, err := signIn(t, src, 30*time.Second, func(prompt agent.Prompt) { wg.Go(func() { page = p.approve(t, prompt.URL, "") }) })
+	g, err := signIn(t, src, 30*time.Second, func(prompt agent.Prompt) {
+		if !strings.Contains(prompt.URL, "request_uri=") || strings.Contains(prompt.URL, "code_challenge") {
+			t.Errorf("the request was not pushed: %s", prompt.URL)
+		}
+		wg.Go(func() { page = p.approve(t, prompt.URL, "") })
+	})
 	wg.Wait()
 	if err != nil {
 		t.Fatalf("%v; the person saw %s", err, page)

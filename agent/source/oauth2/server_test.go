@@ -246,7 +246,7 @@ func (p *provider) clients(t *testing.T) (all []map[string]any) {
 	add("device", "none", []string{urn + "device_code", "refresh_token"}, map[string]any{"application_type": "native"})
 	code := map[string]any{"application_type": "native", "redirect_uris": []string{"http://127.0.0.1/callback"}, "response_types": []string{"code"}}
 	add("native", "none", []string{"authorization_code", "refresh_token"}, code)
-	bound := map[string]any{"dpop_bound_access_tokens": true, "x_nonce": true}
+	bound := map[string]any{"dpop_bound_access_tokens": true, "x_nonce": true, "require_pushed_authorization_requests": true}
 	for k, v := range code {
 		bound[k] = v
 	}

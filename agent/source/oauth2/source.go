@@ -59,7 +59,7 @@ type Source struct {
 	clock   agent.Clock
 	client  *wire.Client
 	issuer  *issuer // nil: the endpoints are given
-	given   [endRevocation + 1]*url.URL
+	given   [endpoints]*url.URL
 	rules   []rule
 	traits  agent.Traits
 	present *agent.Presentation
@@ -67,6 +67,7 @@ type Source struct {
 	files   []string // of the client certificate
 
 	noRevocation  bool
+	noPush        bool
 	subjectType   string
 	actorType     string
 	requestedType string
@@ -298,12 +299,12 @@ func at(err error, step agent.Step) *agent.Error {
 
 // key gives the path of an endpoint's URL in the config.
 func (e endpoint) key() string {
-	return [...]string{"token_url", "authorization_url", "device_authorization_url", "revocation_url"}[e]
+	return [...]string{"token_url", "authorization_url", "device_authorization_url", "revocation_url", "pushed_authorization_url"}[e]
 }
 
 // text is what the config says of an endpoint.
 func (e endpoint) text(s *Spec) string {
-	return [...]string{s.TokenURL, s.AuthorizationURL, s.DeviceURL, s.RevocationURL}[e]
+	return [...]string{s.TokenURL, s.AuthorizationURL, s.DeviceURL, s.RevocationURL, s.PushedURL}[e]
 }
 
 // needs are the endpoints that the grant cannot do without.

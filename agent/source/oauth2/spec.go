@@ -24,7 +24,8 @@ type Spec struct {
 	TokenURL         string `yaml:"token_url"`
 	AuthorizationURL string `yaml:"authorization_url"`
 	DeviceURL        string `yaml:"device_authorization_url"`
-	RevocationURL    string `yaml:"revocation_url"` // "none": sessions are not ended at the server
+	RevocationURL    string `yaml:"revocation_url"`           // "none": sessions are not ended at the server
+	PushedURL        string `yaml:"pushed_authorization_url"` // RFC 9126; "none": the browser carries the whole request
 
 	Grant string `yaml:"grant"` // one of Grants
 

@@ -7,8 +7,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -110,4 +112,19 @@ func (k Key) PublicJWK() (map[string]any, error) {
 		return map[string]any{"kty": "OKP", "crv": "Ed25519", "x": b64(priv.Public().(ed25519.PublicKey))}, nil
 	}
 	return nil, errors.New("a secret key has no public half")
+}
+
+// Thumbprint is the SHA-256 of the key's public half as RFC 7638 writes it: the
+// members that PublicJWK gives, in their order, and nothing else.
+func (k Key) Thumbprint() (string, error) {
+	jwk, err := k.PublicJWK()
+	if err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(jwk)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
 }

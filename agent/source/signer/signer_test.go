@@ -275,3 +275,30 @@ func FuzzPeek(f *testing.F) {
 		}
 	})
 }
+
+// The thumbprint of a key is that of RFC 7638 and RFC 8037.
+func TestThumbprint(t *testing.T) {
+	const seed = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A" // RFC 8037, appendix A.1
+	raw, err := base64.RawURLEncoding.DecodeString(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := signer.ParseKey("EdDSA", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := k.Thumbprint(); err != nil || got != "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k" { // appendix A.3
+		t.Errorf("%q, %v", got, err)
+	}
+	secret, err := signer.ParseKey("HS256", []byte("a secret of more than enough octets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := secret.Thumbprint(); err == nil {
+		t.Errorf("a secret has the thumbprint %q", got)
+	}
+}
