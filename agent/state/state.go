@@ -71,6 +71,9 @@ func (e *BrokenError) Error() string {
 type Options struct {
 	Dir string
 	Key agent.Secret // 32 bytes in base64 or hex, or any longer text; unset: a key file in Dir
+
+	// Sealers wrap the key in its file, the best first; none: the file is the key.
+	Sealers []Sealer
 }
 
 // DB is an open state. Its methods may be called by many goroutines.

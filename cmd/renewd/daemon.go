@@ -21,6 +21,7 @@ import (
 	"renewd/platform/account"
 	"renewd/platform/clock"
 	"renewd/platform/paths"
+	"renewd/platform/seal"
 	"renewd/platform/service"
 )
 
@@ -150,6 +151,9 @@ func (d *daemon) open(c *config.Config) error {
 		return fail(exitFailed, "make it writable by this user, or set state: {dir: …}", "make the state directory: %w", err)
 	}
 	o := state.Options{Dir: dir}
+	for _, s := range seal.Sealers(d.system()) {
+		o.Sealers = append(o.Sealers, s)
+	}
 	if c.State.Key != nil {
 		key, err := secret.NewResolver().Resolve(context.Background(), *c.State.Key)
 		if err != nil {

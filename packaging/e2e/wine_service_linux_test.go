@@ -155,7 +155,8 @@ func (w *wine) pipe(renewd, token string) {
 	if got := w.run(renewd, "get", "commander", "-f", "header", "--socket", `\\.\pipe\renewd`); got != "Authorization: Bearer "+token {
 		w.t.Errorf("the header is %q", got)
 	}
-	if got := w.run(renewd, "status"); !strings.Contains(got, "commander") || strings.Contains(got, token) {
+	if got := w.run(renewd, "status"); !strings.Contains(got, "commander") || strings.Contains(got, token) ||
+		!strings.Contains(got, "sealed with DPAPI of this machine") {
 		w.t.Errorf("status says:\n%s", got)
 	}
 	if got := w.refused(renewd, "get", "missing"); !strings.Contains(got, `no token "missing"`) {
