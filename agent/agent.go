@@ -75,7 +75,7 @@ type Agent struct {
 	wakeup   chan struct{}
 	events   events
 
-	keepers atomic.Pointer[map[string]*keeper] // replaced whole at Apply
+	roll atomic.Pointer[roll] // of all tokens; replaced whole at Apply
 
 	mu    sync.Mutex
 	queue dueQueue
@@ -109,7 +109,7 @@ func New(o Options) (*Agent, error) {
 	if a.rnd == nil {
 		a.rnd = rand.Float64
 	}
-	a.keepers.Store(&map[string]*keeper{})
+	a.roll.Store(newRoll(0))
 	a.last = a.now()
 	var err error
 	if a.ledger, err = openLedger(o.Store, a.save, a.last, o.BootID); err != nil {
@@ -194,13 +194,13 @@ func (a *Agent) noticeJumps(now Instant) {
 	if step > stepNoticed || step < -stepNoticed {
 		a.last.Wall = now.Wall
 		a.log.Warn(MsgClockStepped, KeySkew, step.Round(time.Second))
-		for _, k := range *a.keepers.Load() {
+		for k := range a.roll.Load().all() {
 			k.rewrite(now)
 		}
 	}
 	if passed > longestSleep+resumeGap {
 		a.log.Info(MsgResumed, "asleep", passed.Round(time.Second))
-		for _, k := range *a.keepers.Load() {
+		for k := range a.roll.Load().all() {
 			k.spread(now)
 		}
 	}

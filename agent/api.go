@@ -6,22 +6,30 @@ import (
 )
 
 // Token is a handle on one configured token, for those who read it.
-type Token struct{ k *keeper }
+type Token struct{ s *seat }
 
 // Token finds a configured token.
 func (a *Agent) Token(name string) (Token, bool) {
-	k := (*a.keepers.Load())[name]
-	return Token{k}, k != nil
+	return a.TokenOf([]byte(name))
+}
+
+// TokenOf is Token for a name that is still part of a larger text.
+func (a *Agent) TokenOf(name []byte) (Token, bool) {
+	s := a.roll.Load().find(name)
+	if s != nil {
+		s.touch()
+	}
+	return Token{s}, s != nil
 }
 
 // Name is the token's name.
-func (t Token) Name() string { return t.k.name }
+func (t Token) Name() string { return t.s.name }
 
 // Current is what is published now, valid or not; nil before the first.
-func (t Token) Current() *Publication { return t.k.current.Load() }
+func (t Token) Current() *Publication { return t.s.current.Load() }
 
 // Access says who may read it beside the managers; nil: nobody.
-func (t Token) Access() *Access { return t.k.access.Load() }
+func (t Token) Access() *Access { return t.s.access.Load() }
 
 // Now reads the agent's clock.
 func (a *Agent) Now() Instant { return a.now() }
@@ -42,7 +50,7 @@ var readResultNames = [readResults]string{"ok", "not_valid", "denied"}
 func (r ReadResult) String() string { return readResultNames[r] }
 
 // CountRead counts one read.
-func (t Token) CountRead(r ReadResult) { t.k.reads[r].Add(1) }
+func (t Token) CountRead(r ReadResult) { t.s.reads[r].Add(1) }
 
 // Caller is who asks for something on a token's behalf.
 type Caller struct {
@@ -100,7 +108,7 @@ func (k *keeper) afford(now Instant, c Caller) error {
 // refused secret, five minutes after the last refusal. It does not wait; see
 // Await.
 func (t Token) Refresh(ctx context.Context, c Caller) error {
-	k := t.k
+	k := t.s.keeper
 	now := k.a.now()
 	k.mu.Lock()
 	if k.renewing && !k.asked.came {
@@ -145,7 +153,7 @@ func (k *keeper) endHold(ctx context.Context, now Instant) error {
 // renewal starts; where that generation was never issued here, stateReset is
 // true: the state was lost since.
 func (t Token) Reject(generation uint64, c Caller) (stateReset bool, err error) {
-	k := t.k
+	k := t.s.keeper
 	now := k.a.now()
 	k.mu.Lock()
 	switch {
@@ -177,7 +185,7 @@ func (t Token) Reject(generation uint64, c Caller) (stateReset bool, err error) 
 // Want asks for a renewal on behalf of a reader who needs more life than the
 // current token has.
 func (t Token) Want(c Caller) error {
-	k := t.k
+	k := t.s.keeper
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.renewing && !k.asked.came || k.asked.wanted {
@@ -194,15 +202,15 @@ func (t Token) Want(c Caller) error {
 // Longest is the most life that this source's tokens are known to have, 0 when
 // nothing is known.
 func (t Token) Longest() time.Duration {
-	t.k.mu.Lock()
-	defer t.k.mu.Unlock()
-	return t.k.lifeOf()
+	t.s.keeper.mu.Lock()
+	defer t.s.keeper.mu.Unlock()
+	return t.s.keeper.lifeOf()
 }
 
 // Await waits until ok holds of what is published. It returns early, with what
 // is published, when nothing is on its way that could make it hold.
 func (t Token) Await(ctx context.Context, ok func(*Publication) bool) (*Publication, bool) {
-	k := t.k
+	k := t.s.keeper
 	for {
 		k.mu.Lock()
 		p := k.current.Load()
@@ -234,7 +242,7 @@ const (
 // secret could help, the next try is a while away, or a sink failed again and
 // again.
 func (t Token) Settle(ctx context.Context) bool {
-	k := t.k
+	k := t.s.keeper
 	for {
 		k.mu.Lock()
 		now := k.a.now()
@@ -275,7 +283,7 @@ func (k *keeper) stuck() bool {
 
 // SignIn asks for a login now, whatever the session.
 func (t Token) SignIn(c Caller) error {
-	k := t.k
+	k := t.s.keeper
 	k.mu.Lock()
 	err := k.afford(k.a.now(), c)
 	k.mu.Unlock()
@@ -290,7 +298,7 @@ func (t Token) SignIn(c Caller) error {
 // later revision than before by a login. It returns false as soon as the login
 // has failed, and when ctx ends; Status says why.
 func (t Token) AwaitLogin(ctx context.Context, before uint64) (done bool) {
-	k := t.k
+	k := t.s.keeper
 	for {
 		k.mu.Lock()
 		answered := !k.renewing && !k.asked.wanted
@@ -312,7 +320,7 @@ func (t Token) AwaitLogin(ctx context.Context, before uint64) (done bool) {
 // Logout ends the session at its server, where that can be done, and forgets
 // it; the token is withdrawn and stays away until SignIn.
 func (t Token) Logout(ctx context.Context) error {
-	k := t.k
+	k := t.s.keeper
 	k.leave()
 	now := k.a.now()
 	src, s := k.session(now)
@@ -362,10 +370,10 @@ func (k *keeper) sayLoggedOut(now Instant) {
 }
 
 // SecretChanged tells that a watched secret of the token changed.
-func (t Token) SecretChanged() { t.k.poke(pokeSecret) }
+func (t Token) SecretChanged() { t.s.keeper.poke(pokeSecret) }
 
 // SourceChanged tells that what the source reads has changed.
-func (t Token) SourceChanged() { t.k.poke(pokeSource) }
+func (t Token) SourceChanged() { t.s.keeper.poke(pokeSource) }
 
 // Drifted tells that a file of a sink was touched by someone else.
-func (t Token) Drifted() { t.k.poke(pokeDrift) }
+func (t Token) Drifted() { t.s.keeper.poke(pokeDrift) }

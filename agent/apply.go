@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -17,43 +16,56 @@ func (a *Agent) Apply(specs []*Spec, hosts map[string]HostLimits) error {
 	a.applying.Lock()
 	defer a.applying.Unlock()
 	a.limits.configure(hosts)
-	old := *a.keepers.Load()
-	next := make(map[string]*keeper, len(specs))
-	fresh := map[string]*keeper{}
+	old, next := a.roll.Load(), newRoll(len(specs))
+	fresh := a.seatFresh(specs, old, next)
 	now := a.now()
-	for _, s := range specs {
-		k := old[s.Name]
-		if k == nil {
-			k = &keeper{a: a, name: s.Name, slot: -1}
-			k.adopt(s)
-			k.setSinks(s.Sinks)
-			fresh[s.Name] = k
-		}
-		next[s.Name] = k
-	}
 	if err := a.restore(fresh, now); err != nil {
 		return err
 	}
-	a.keepers.Store(&next)
+	a.roll.Store(next)
 	for _, s := range specs {
-		if k := next[s.Name]; fresh[s.Name] == nil {
+		if k := next.keeper(s.Name); fresh.keeper(s.Name) == nil {
 			k.take(s, now)
 		} else {
 			a.push(k, 0)
 		}
 	}
-	for name, k := range old {
-		if next[name] == nil {
+	for k := range old.all() {
+		if next.keeper(k.name) == nil {
 			a.remove(k)
 		}
 	}
 	return nil
 }
 
+// seatFresh puts everyone on the next roll; those who are not on the old one get a
+// keeper and are returned.
+func (a *Agent) seatFresh(specs []*Spec, old, next *roll) (fresh *roll) {
+	var names []string
+	var first []*Spec
+	for _, s := range specs {
+		if k := old.keeper(s.Name); k != nil {
+			next.add(k.seat)
+			continue
+		}
+		names, first = append(names, s.Name), append(first, s)
+	}
+	fresh = newRoll(len(names))
+	for i, seats := 0, newSeats(names); i < len(seats); i++ {
+		k := &keeper{a: a, seat: &seats[i], slot: -1}
+		k.keeper = k
+		k.adopt(first[i])
+		k.setSinks(first[i].Sinks)
+		fresh.add(k.seat)
+		next.add(k.seat)
+	}
+	return fresh
+}
+
 // restore gives new keepers what the state knows of them. What is still valid
 // is published at once; of another source only the numbers are kept.
-func (a *Agent) restore(fresh map[string]*keeper, now Instant) error {
-	if len(fresh) == 0 {
+func (a *Agent) restore(fresh *roll, now Instant) error {
+	if fresh.taken == 0 {
 		return nil
 	}
 	// Decoding is most of a restart with a hundred thousand tokens; they know
@@ -78,7 +90,7 @@ func (a *Agent) restore(fresh map[string]*keeper, now Instant) error {
 		})
 	}
 	err := a.store.Load(BucketTokens, func(name string, value []byte) error {
-		if k := fresh[name]; k != nil {
+		if k := fresh.keeper(name); k != nil {
 			work <- saved{k, slices.Clone(value)}
 		}
 		return nil
@@ -265,7 +277,7 @@ func (k *keeper) retire(gone []*delivery) {
 
 // Stopped tells every sink that the agent stops; call it after Run returned.
 func (a *Agent) Stopped(ctx context.Context) {
-	for _, k := range *a.keepers.Load() {
+	for k := range a.roll.Load().all() {
 		k.mu.Lock()
 		sinks := slices.Clone(k.sinks)
 		k.mu.Unlock()
@@ -278,12 +290,12 @@ func (a *Agent) Stopped(ctx context.Context) {
 }
 
 // Names lists the tokens in order.
-func (a *Agent) Names() []string { return slices.Sorted(maps.Keys(*a.keepers.Load())) }
+func (a *Agent) Names() []string { return a.roll.Load().names() }
 
 // sourceOf finds the source of a name if it is still the one that fingerprint
 // names.
 func (a *Agent) sourceOf(name, fingerprint string) Source {
-	k := (*a.keepers.Load())[name]
+	k := a.roll.Load().keeper(name)
 	if k == nil {
 		return nil
 	}

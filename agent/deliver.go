@@ -24,6 +24,7 @@ type delivery struct {
 func (k *keeper) publish(now Instant) {
 	p := k.publication(now)
 	old := k.current.Swap(p)
+	k.ahead.Store(p.bytes)
 	k.lapsed = false
 	for _, d := range k.sinks {
 		d.owed, d.withdraw, d.retry = true, false, 0
@@ -58,6 +59,7 @@ func (k *keeper) publication(now Instant) *Publication {
 	if end := r.hardEnd(t.Session); end != 0 {
 		p.SessionExpiresAt = now.At(end)
 	}
+	p.prepare()
 	return p
 }
 

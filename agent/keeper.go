@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -16,14 +15,10 @@ const (
 // of it. The agent's loop calls turn whenever something may be due; a renewal
 // runs on a goroutine of its own, at most one at a time.
 type keeper struct {
+	*seat
 	a    *Agent
-	name string
 	due  time.Duration // in the agent's queue; guarded by Agent.mu
-
-	current atomic.Pointer[Publication]
-	access  atomic.Pointer[Access]
-	slot    int32 // index in the queue, -1 when it is not there; guarded by Agent.mu
-	reads   [readResults]atomic.Uint32
+	slot int32         // index in the queue, -1 when it is not there; guarded by Agent.mu
 
 	mu      sync.Mutex
 	src     Source

@@ -2,8 +2,9 @@ package agent
 
 import (
 	"context"
-	"sync/atomic"
+	"strings"
 	"time"
+	"unsafe"
 )
 
 // Sink is one place where a token is published. Deliver and Withdraw of one
@@ -53,8 +54,28 @@ type Publication struct {
 
 	Presentation *Presentation
 
-	laid  atomic.Pointer[[]byte]
-	reads atomic.Uint32 // counted while it is not laid out
+	// Token's bytes without its detour, where size is not 0: a pointer, since
+	// package fmt prints that as a number.
+	bytes *byte
+	size  int32
+	plain bool // they need no escape in JSON
+}
+
+// prepare makes reading cheap: of many tokens each is read seldom, and then every
+// pointer on the way costs more than the copy.
+func (p *Publication) prepare() {
+	text := p.Token.Reveal()
+	p.bytes, p.size = unsafe.StringData(text), int32(len(text))
+	p.plain = !strings.ContainsAny(text, `"\`)
+}
+
+// Text gives the token, and whether it stands in JSON as it is; where that is not
+// known plain is false.
+func (p *Publication) Text() (text string, plain bool) {
+	if p.size == 0 {
+		return p.Token.Reveal(), false
+	}
+	return unsafe.String(p.bytes, p.size), p.plain
 }
 
 // Remaining is how long the token is still accepted, seen from now; 0 or less
@@ -101,23 +122,4 @@ func (p *Publication) Header() (name, value string) {
 		name = "Authorization"
 	}
 	return name, p.Presentation.Value(p.Token.Reveal(), p.Extra)
-}
-
-// keptReads is from which read on an answer is kept: of a hundred thousand tokens
-// that are read a few times each the answers would outweigh all else.
-const keptReads = 16
-
-// AppendLaid appends to b what lay makes of this Publication: an answer that is
-// asked for often is laid out once. lay appends nothing where it cannot. All
-// callers must pass the same layout.
-func (p *Publication) AppendLaid(b []byte, lay func(b []byte, p *Publication) []byte) []byte {
-	if l := p.laid.Load(); l != nil {
-		return append(b, *l...)
-	}
-	if p.reads.Add(1) < keptReads {
-		return lay(b, p)
-	}
-	l := lay(nil, p)
-	p.laid.Store(&l)
-	return append(b, l...)
 }

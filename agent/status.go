@@ -52,7 +52,7 @@ type SinkStatus struct {
 
 // Status tells how the token is.
 func (t Token) Status() Status {
-	k := t.k
+	k := t.s.keeper
 	now := k.a.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -108,7 +108,7 @@ func (t Token) Status() Status {
 
 // Overdue says that a renewal is late by more than half its lead.
 func (t Token) Overdue() bool {
-	k := t.k
+	k := t.s.keeper
 	now := k.a.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -132,9 +132,9 @@ func (k *keeper) count(kind Kind) {
 // Counters calls f with every renewal counter that is not zero: kind is "ok" or
 // the Kind of a failure.
 func (t Token) Counters(f func(kind Kind, n uint32)) {
-	t.k.mu.Lock()
-	counts := t.k.counts
-	t.k.mu.Unlock()
+	t.s.keeper.mu.Lock()
+	counts := t.s.keeper.counts
+	t.s.keeper.mu.Unlock()
 	for i, n := range counts {
 		if n > 0 {
 			f(countedKinds[i], n)
@@ -144,8 +144,8 @@ func (t Token) Counters(f func(kind Kind, n uint32)) {
 
 // Reads calls f with every read counter.
 func (t Token) Reads(f func(r ReadResult, n uint32)) {
-	for i := range t.k.reads {
-		f(ReadResult(i), t.k.reads[i].Load())
+	for i := range t.s.reads {
+		f(ReadResult(i), t.s.reads[i].Load())
 	}
 }
 

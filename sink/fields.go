@@ -68,7 +68,11 @@ func renderJSON(p *agent.Publication) ([]byte, error) {
 func appendJSON(b []byte, p *agent.Publication) []byte {
 	b = append(b, `{"token":`...)
 	from := len(b)
-	b = appendToken(b, p.Token.Reveal())
+	if text, plain := p.Text(); plain {
+		b = append(append(append(b, '"'), text...), '"')
+	} else {
+		b = appendString(b, text)
+	}
 	quoted := b[from+1 : len(b)-1]
 	b = appendString(append(b, `,"type":`...), p.Type)
 	b = strconv.AppendUint(append(b, `,"generation":`...), p.Generation, 10)
@@ -92,11 +96,8 @@ func appendJSON(b []byte, p *agent.Publication) []byte {
 	}
 	b = strconv.AppendInt(append(b, `,"expires_at_unix":`...), p.ExpiresAt.Unix(), 10)
 	b = append(b, `,"extra":{`...)
-	for i, k := range slices.Sorted(maps.Keys(p.Extra)) {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendString(append(appendString(b, k), ':'), p.Extra[k])
+	if len(p.Extra) > 0 { // most have none, and an iterator costs more than that
+		b = appendExtra(b, p.Extra)
 	}
 	return append(b, "}}\n"...)
 }
@@ -113,17 +114,18 @@ func appendQuery(b []byte, p *agent.Publication) []byte {
 	return appendString(append(b, `,"query_value":`...), value)
 }
 
-func appendStamp(b []byte, t time.Time) []byte {
-	return append(t.UTC().Truncate(time.Second).AppendFormat(append(b, '"'), time.RFC3339), '"')
+func appendExtra(b []byte, extra map[string]string) []byte {
+	for i, k := range slices.Sorted(maps.Keys(extra)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(appendString(b, k), ':'), extra[k])
+	}
+	return b
 }
 
-// appendToken is appendString of a token, of which it is known that it holds
-// 0x21 to 0x7E alone.
-func appendToken(b []byte, s string) []byte {
-	if strings.IndexByte(s, '"') >= 0 || strings.IndexByte(s, '\\') >= 0 {
-		return appendString(b, s)
-	}
-	return append(append(append(b, '"'), s...), '"')
+func appendStamp(b []byte, t time.Time) []byte {
+	return append(t.UTC().Truncate(time.Second).AppendFormat(append(b, '"'), time.RFC3339), '"')
 }
 
 // appendString writes a JSON string; what needs escaping is left to encoding/json.

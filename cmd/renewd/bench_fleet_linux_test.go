@@ -161,10 +161,9 @@ func (r *rig) due(n int) []float64 {
 }
 
 // readCost is the CPU time of the agent for one read, and the time that one read
-// takes its reader, over 8 kept connections, each of a token drawn from n.
-func (r *rig) readCost(n, reads int) (cpu, wall time.Duration) {
+// takes its reader, over kept connections, each of a token drawn from n.
+func (r *rig) readCost(conns, n, reads int) (cpu, wall time.Duration) {
 	r.t.Helper()
-	const conns = 8
 	done := make(chan error, conns)
 	start, began := time.Now(), cpuOf(r.t, r.pid())
 	for range conns {
@@ -192,12 +191,33 @@ func (r *rig) readCost(n, reads int) (cpu, wall time.Duration) {
 	return (cpuOf(r.t, r.pid()) - began) / time.Duration(reads), time.Since(start) / time.Duration(reads/conns)
 }
 
+// compareReads reports reads of r's n tokens as ratios to reads of the one token
+// of single: the time of a reader who is alone, and of eight who keep the agent
+// busy, with the agent's CPU time.
+func compareReads(b *testing.B, r, single *rig, n int) {
+	for _, load := range []struct {
+		conns int
+		name  string
+	}{{1, "read"}, {8, "busy-read"}} {
+		var cpus, walls []float64
+		for range 7 {
+			cpu1, wall1 := single.readCost(load.conns, 1, 20_000)
+			cpuN, wallN := r.readCost(load.conns, n, 20_000)
+			cpus, walls = append(cpus, float64(cpuN)/float64(cpu1)), append(walls, float64(wallN)/float64(wall1))
+			b.Logf("%s: %v beside %v, CPU %v beside %v", load.name, wallN, wall1, cpuN, cpu1)
+		}
+		b.ReportMetric(median(walls), load.name+"/one-token")
+		b.ReportMetric(median(cpus), load.name+"-cpu/one-token")
+	}
+}
+
 // BenchmarkFleet runs RENEWD_BENCH_TOKENS tokens (100 000 is the size to judge
 // by), each renewed as often as a hundred thousand of ten minutes are altogether,
 // but never below 20 s. Beside them stands a token whose server never answers.
 // It reports memory a token above an agent without tokens, how late renewals
-// reach the server, what a read costs its reader and the agent's CPU against an
-// agent with one token, and how soon a killed agent serves all of it again.
+// reach the server, how long a read takes a reader beside one of an agent with
+// one token, and what it costs the agent where eight readers keep it busy, and
+// how soon a killed agent serves all of it again.
 func BenchmarkFleet(b *testing.B) {
 	n := fleetSize(b)
 	files := min(n, 1000)
@@ -233,14 +253,7 @@ func BenchmarkFleet(b *testing.B) {
 		b.Logf("memory after logging in: %d B a token", memory[0])
 
 		// Nothing is renewed yet: what is used is used for reading.
-		var cpus, walls []float64
-		for range 7 {
-			cpu1, wall1 := single.readCost(1, 20_000)
-			cpuN, wallN := r.readCost(n, 20_000)
-			cpus, walls = append(cpus, float64(cpuN)/float64(cpu1)), append(walls, float64(wallN)/float64(wall1))
-		}
-		b.ReportMetric(median(walls), "read/one-token")
-		b.ReportMetric(median(cpus), "read-cpu/one-token")
+		compareReads(b, r, single, n)
 
 		// A lateness is how long after the time that the agent told a renewal
 		// reached its server. Each token is due once in the window.

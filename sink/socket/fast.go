@@ -17,8 +17,6 @@ const maxFastHead = 4 << 10
 const (
 	fastStart = "GET /v1/tokens/"
 	dateForm  = "Mon, 02 Jan 2006 15:04:05 GMT"
-	// laidStart comes before the date in a laid-out answer, which has room for it.
-	laidStart = "HTTP/1.1 200 OK\r\nDate: "
 )
 
 // serveFast answers plain reads of one token as long as nothing else comes, and
@@ -56,7 +54,6 @@ type fast struct {
 	timed  bool      // a read deadline is set
 	headBy time.Time // the deadline of a head that has begun
 	out    []byte
-	name   string // of the last token asked for: nearly always the next one too
 }
 
 // fill reads more. A connection may be idle for ever between two heads; a head
@@ -91,11 +88,9 @@ func (f *fast) answer(head []byte) bool {
 	if !ok {
 		return false
 	}
-	if f.name != string(name) {
-		f.name = string(name)
-	}
 	s := f.server
-	t, ok := s.o.Agent.Token(f.name)
+	now := s.o.Agent.Now() // first: reading a clock waits for all reads of memory before it
+	t, ok := s.o.Agent.TokenOf(name)
 	if !ok || !f.mayRead(t.Access()) {
 		return false
 	}
@@ -103,18 +98,16 @@ func (f *fast) answer(head []byte) bool {
 	if p == nil {
 		return false
 	}
-	now := s.o.Agent.Now()
 	if p.Remaining(now) <= 0 {
 		return false
 	}
-	f.out = p.AppendLaid(f.out[:0], s.lay)
-	if len(f.out) == 0 {
+	var answer []byte
+	if f.out, answer = s.layOut(f.out, p, now.Wall); len(answer) == 0 {
 		return false
 	}
-	copy(f.out[len(laidStart):], s.dateOf(now.Wall))
 	f.idle(now.Boot)
 	f.headBy, f.served = time.Time{}, true
-	if _, err := f.conn.Write(f.out); err != nil {
+	if _, err := f.conn.Write(answer); err != nil {
 		_ = f.Conn.Close() // the next read ends the loop
 	}
 	if cap(f.out) > 8<<10 {
@@ -125,23 +118,30 @@ func (f *fast) answer(head []byte) bool {
 	return true
 }
 
-// layOut appends the whole answer, with a hole for the date, or nothing where
-// net/http is to say what is wrong.
-func (s *Server) layOut(b []byte, p *agent.Publication) []byte {
-	start := len(b)
-	b, err := s.formats["json"].Append(b, p)
+// headRoom is more than the head of an answer takes: 20 digits for each number.
+const headRoom = 256
+
+// layOut writes the whole answer into room, growing it where it must; an empty
+// answer leaves it to net/http to say what is wrong. The head is written last,
+// since it tells how long the body is, and ends where the body begins.
+func (s *Server) layOut(room []byte, p *agent.Publication, now time.Time) (grown, answer []byte) {
+	room, err := s.formats["json"].Append(slices.Grow(room[:0], headRoom)[:headRoom], p)
 	if err != nil {
-		return b[:start]
+		return room, nil
 	}
-	var room [256]byte
-	head := append(room[:0], laidStart+dateForm+"\r\nCache-Control: no-store\r\nContent-Length: "...)
-	head = strconv.AppendInt(head, int64(len(b)-start), 10)
+	var scratch [headRoom]byte
+	head := append(scratch[:0], "HTTP/1.1 200 OK\r\nDate: "...)
+	head = append(head, s.dateOf(now)...)
+	head = append(head, "\r\nCache-Control: no-store\r\nContent-Length: "...)
+	head = strconv.AppendInt(head, int64(len(room)-headRoom), 10)
 	head = append(head, "\r\nContent-Type: application/json\r\nEtag: \""...)
 	head = strconv.AppendUint(head, p.Generation, 10)
 	head = append(head, '.')
 	head = strconv.AppendUint(head, p.Revision, 10)
 	head = append(head, "-json\"\r\n\r\n"...)
-	return slices.Insert(b, start, head...)
+	from := headRoom - len(head)
+	copy(room[from:], head)
+	return room, room[from:]
 }
 
 // tokenHeader is the head of every answer that holds a token; layOut writes the

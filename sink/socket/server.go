@@ -89,7 +89,6 @@ type Server struct {
 	epoch   string // tells event IDs of this process from those of an earlier one
 	formats map[string]*sink.Format
 	date    atomic.Pointer[dateLine]
-	lay     func([]byte, *agent.Publication) []byte // layOut, bound once
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -120,7 +119,6 @@ func New(o Options) (*Server, error) {
 		}
 		s.formats[name] = f
 	}
-	s.lay = s.layOut
 	s.conns.limit(o.Limits)
 	s.base, s.end = context.WithCancel(context.Background())
 	s.http = &http.Server{
