@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -157,6 +158,7 @@ func (k *keeper) start(work func(context.Context)) {
 	k.a.work.Add(1)
 	go func() {
 		defer k.a.work.Done()
+		makeRoom()
 		work(k.a.lasting)
 		k.mu.Lock()
 		k.renewing = false
@@ -169,6 +171,15 @@ func (k *keeper) start(work func(context.Context)) {
 			k.deliverAll(d)
 		}
 	}()
+}
+
+// makeRoom lets the stack grow to what a renewal needs in one step while it is
+// empty, instead of by doubling, each time moving all that is on it.
+//
+//go:noinline
+func makeRoom() {
+	var room [12 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // renew is one renewal: a step and, where its failure calls for it, the next in

@@ -63,8 +63,11 @@ func (o *opened) still(path string) bool {
 
 // fsync makes every change of the directory so far durable.
 func (d *dir) fsync() error {
+	if d.memory {
+		return d.w.at("fsync directory")
+	}
 	return d.group.wait(func() error {
-		if err := d.w.at("fsync directory"); err != nil || d.memory {
+		if err := d.w.at("fsync directory"); err != nil {
 			return err
 		}
 		return d.f.Sync()
