@@ -172,10 +172,14 @@ func (i *issuer) fetch(ctx context.Context, now agent.Clock) (*document, error) 
 			e.Unsent, e.Detail = true, "discovery: "+e.Detail
 			return nil, e
 		}
-		if last = i.refused(a); last == nil {
+		e := i.refused(a)
+		if e == nil {
 			return i.read(a.Body)
 		}
-		if last.Kind != agent.Misconfigured {
+		if last == nil || a.Status != 404 { // which says least
+			last = e
+		}
+		if e.Kind != agent.Misconfigured {
 			break
 		}
 	}
