@@ -59,6 +59,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		i.exchange = append(i.exchange, r.Form.Get("subject_token"))
 		answer(200, out)
 	default:
+		out["scope"] = "read"
 		answer(200, out)
 	}
 }
@@ -66,7 +67,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const oauth2Config = `
 tokens:
   service:
-    source: {type: oauth2, issuer: "%[1]s", grant: client_credentials, client_id: svc, client_secret: {file: secret}}
+    source: {type: oauth2, issuer: "%[1]s", grant: client_credentials, client_id: svc, client_secret: {file: secret}, scopes: [read, write]}
     sinks: [{type: file}]
   exchanged:
     source: {type: oauth2, issuer: "%[1]s", grant: token_exchange, client_id: svc, client_secret: {file: secret}, subject_token: {token: service}}
@@ -107,6 +108,9 @@ func TestE2EOAuth2(t *testing.T) {
 	turns(2)
 	if out, _, code := r.cli("status", "rotating"); code != exitOK {
 		t.Errorf("status %d: %s", code, out)
+	}
+	if out, _, _ := r.cli("status", "service"); !strings.Contains(out, "fewer scopes than asked: without write") {
+		t.Errorf("status says nothing of the scope that the server left out: %s", out)
 	}
 	r.stop()
 	i.mu.Lock()

@@ -91,8 +91,8 @@ func (x *exchange) grant(a *wire.Answer, r *reply) (*agent.Grant, error) {
 	if rt, ok := r.text("refresh_token"); ok {
 		g.RefreshToken = agent.NewSecret(rt)
 	}
-	x.learn(g)
 	x.notes(g, a, r)
+	x.learn(g)
 	facts := life.Facts{Sent: a.Sent.Wall, Date: a.ServerNow, Max: x.src.max, Default: x.src.deflt}
 	x.refreshEnds(g, r, facts)
 	err := x.access(g, r, facts, a.Status)
@@ -117,6 +117,9 @@ func (x *exchange) learn(g *agent.Grant) {
 	}
 	if x.step == agent.StepLogin || x.state != readPrivate(x.session.Private) {
 		g.Private = x.state.secret()
+		if x.step == agent.StepRefresh && g.Private.IsZero() {
+			g.Private = agent.NewSecret("{}") // unset would leave the old one
+		}
 	}
 }
 
@@ -224,9 +227,14 @@ func (x *exchange) notes(g *agent.Grant, a *wire.Answer, r *reply) {
 		g.Note = "the Date of the server's answer is more than a day off and was not believed"
 	}
 	granted, ok := r.text("scope")
-	if !ok {
+	switch {
+	case !ok && x.step == agent.StepRefresh && g.Note == "":
+		g.Note = x.state.Fewer // as it was (RFC 6749 §6)
+		return
+	case !ok:
 		return // as asked (RFC 6749 §5.1)
 	}
+	x.state.Fewer = ""
 	got := strings.FieldsFunc(granted, func(r rune) bool { return r == ' ' || r == ',' })
 	missing := slices.DeleteFunc(slices.Clone(x.src.spec.Scopes), func(s string) bool {
 		// These two are wishes for other tokens, and not every server lists them
@@ -235,5 +243,6 @@ func (x *exchange) notes(g *agent.Grant, a *wire.Answer, r *reply) {
 	})
 	if len(missing) > 0 {
 		g.Note = "the server granted fewer scopes than asked: without " + strings.Join(missing, ", ")
+		x.state.Fewer = g.Note
 	}
 }

@@ -228,6 +228,18 @@ func TestScopeReduced(t *testing.T) {
 	if g := login(t, source(t, s, answers(whole("")))); g.Note != "" {
 		t.Errorf("note %q, though the server did not say", g.Note)
 	}
+	// It stays so until the server says otherwise.
+	s = client(oauth2.Password)
+	s.Username, s.Password, s.Scopes = "bob", plain(hidden), spec.Strings{"read", "write"}
+	src := source(t, s, answers(whole(`"refresh_token":"r","scope":"read"`), whole(""), whole(`"scope":"read write"`), whole("")))
+	session := next(agent.Session{}, agent.StepLogin, login(t, src))
+	for i, want := range []string{"the server granted fewer scopes than asked: without write", "", ""} {
+		g, err := call(t, src, agent.StepRefresh, session)
+		if err != nil || g.Note != want {
+			t.Errorf("refresh %d: %q, %v", i, g.Note, err)
+		}
+		session = next(session, agent.StepRefresh, g)
+	}
 }
 
 func TestTokenTypeAndIDToken(t *testing.T) {

@@ -309,4 +309,5 @@ type private struct {
 	Key       string `json:"key,omitempty"` // that tokens are bound to: PKCS#8, PEM
 	Algorithm string `json:"algorithm,omitempty"`
 	Rotates   bool   `json:"rotates,omitempty"` // a refresh brought another refresh token
+	Fewer     string `json:"fewer,omitempty"`   // what Grant.Note said of the session's scopes
 }
