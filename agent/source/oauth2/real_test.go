@@ -3,6 +3,7 @@ package oauth2_test
 import (
 	"fmt"
 	nethttp "net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ func TestProvider(t *testing.T) {
 	p := startProvider(t)
 	for name, test := range map[string]func(t *testing.T, p *provider){
 		"client authentication": providerAuth, "wrong clients": providerRefuses, "grants without a person": providerGrants, "password": providerPassword,
-		"device code": providerDevice, "browser": providerBrowser, "proofs": providerDPoP,
+		"device code": providerDevice, "browser": providerBrowser, "proofs": providerDPoP, "clocks": providerClocks,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, p) })
 	}
@@ -242,6 +243,34 @@ func providerDevice(t *testing.T, p *provider) {
 	}
 	p.endsAt(t, src, session)
 	p.rotates(t, src, p.confirmed(t, src))
+	var wg sync.WaitGroup
+	_, err := signIn(t, src, time.Minute, func(prompt agent.Prompt) {
+		wg.Go(func() { p.answer(t, prompt.Complete, url.Values{"abort": {"yes"}, "user_code": {prompt.Code}}) })
+	})
+	wg.Wait()
+	wantKind(t, err, agent.NeedsHuman, "the sign-in was denied", "run: renewd login t")
+}
+
+// A machine whose clock is ten minutes off signs by the provider's, which allows
+// for no difference at all.
+func providerClocks(t *testing.T, p *provider) {
+	for _, off := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		now := func() agent.Instant {
+			i := clock()
+			i.Wall = i.Wall.Add(off)
+			return i
+		}
+		bearer := p.spec("bearer", oauth2.JWTBearer)
+		bearer.Assertion = &oauth2.Assertion{Issuer: "svc@lab.test", Subject: "bob", Key: plain(p.keys["RS256"])}
+		bound := p.confidential("dpop", oauth2.ClientCredentials)
+		bound.DPoP = true
+		for name, s := range map[string]*oauth2.Spec{"private_key_jwt": p.keyed("ES256"), "jwt_bearer": bearer, "dpop": bound} {
+			g := login(t, p.sourceAt(t, s, nil, now))
+			if !p.active(t, g.Token) || g.Life < 55*time.Second || g.Life > time.Minute || (g.Skew+off).Abs() > 3*time.Second {
+				t.Errorf("%s, %v off: life %v, skew %v", name, off, g.Life, g.Skew)
+			}
+		}
+	}
 }
 
 // confirmed is a session whose device code the person confirmed.

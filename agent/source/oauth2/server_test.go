@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"maps"
 	"math/big"
 	nethttp "net/http"
 	"net/http/cookiejar"
@@ -273,6 +274,12 @@ func (p *provider) confidential(id, grant string) *oauth2.Spec {
 // source makes a Source that speaks to the provider over the network.
 func (p *provider) source(t *testing.T, s *oauth2.Spec, token func(string) (agent.Secret, bool)) agent.Source {
 	t.Helper()
+	return p.sourceAt(t, s, token, clock)
+}
+
+// sourceAt is source on a machine with another clock.
+func (p *provider) sourceAt(t *testing.T, s *oauth2.Spec, token func(string) (agent.Secret, bool), clock agent.Clock) agent.Source {
+	t.Helper()
 	src, problems := oauth2.New(s, &oauth2.Env{Name: "t", Now: clock, Secrets: secret.NewResolver(), Token: token,
 		Transports: wire.NewTransports(wire.Options{Clock: clock})})
 	if src == nil {
@@ -309,6 +316,12 @@ var (
 // follows what they are sent to, here too. It gives the last page.
 func (p *provider) approve(t *testing.T, start, userCode string) string {
 	t.Helper()
+	return p.answer(t, start, url.Values{"confirm": {"yes"}, "user_code": {userCode}})
+}
+
+// answer is the person who says something else to the code.
+func (p *provider) answer(t *testing.T, start string, says url.Values) string {
+	t.Helper()
 	resp, err := p.http.Get(start)
 	for range 10 {
 		if err != nil {
@@ -319,18 +332,19 @@ func (p *provider) approve(t *testing.T, start, userCode string) string {
 		_ = resp.Body.Close()
 		page := string(b)
 		action, prompt, xsrf := formAction.FindStringSubmatch(page), formPrompt.FindStringSubmatch(page), formXSRF.FindStringSubmatch(page)
-		if action == nil || prompt == nil && xsrf == nil {
+		if action == nil || prompt == nil && xsrf == nil || says.Has("abort") && strings.Contains(page, "was interrupted") {
 			return page
 		}
 		var form url.Values
 		if prompt != nil {
 			form = url.Values{"prompt": {prompt[1]}, "login": {"alice"}, "password": {"x"}}
 		} else {
-			form = url.Values{"xsrf": {xsrf[1]}, "confirm": {"yes"}, "user_code": {userCode}}
+			form = url.Values{"xsrf": {xsrf[1]}}
+			maps.Copy(form, says)
 		}
 		to, _ := resp.Request.URL.Parse(action[1])
 		resp, err = p.http.PostForm(to.String(), form)
 	}
-	t.Error("the browser goes in circles")
+	t.Errorf("the browser goes in circles: %s", start)
 	return ""
 }
