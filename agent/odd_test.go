@@ -112,3 +112,39 @@ func TestFiftyTokensOnOneAccount(t *testing.T) {
 		})
 	}
 }
+
+// An answer that was lost may have spent the refresh token. Where showing it again
+// is known to go unpunished (a grace period, say) it is, once; else there is a
+// login.
+func TestAmbiguousRefresh(t *testing.T) {
+	for _, c := range []struct {
+		safe              bool
+		lost              int
+		logins, refreshes int
+	}{{true, 1, 1, 2}, {true, 2, 2, 2}, {false, 1, 2, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			f := newFake(w.now)
+			f.rotate, f.traits.Rotates, f.traits.ReuseSafe = true, true, c.safe
+			w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+			defer w.shutdown()
+			time.Sleep(10 * time.Second)
+			lost := 0
+			f.set(func(f *fakeSource) {
+				f.fault = func(s Step) error {
+					if lost++; s == StepRefresh && lost <= c.lost {
+						return &Error{Kind: Ambiguous, Step: s, Detail: "the answer was lost"}
+					}
+					return nil
+				}
+			})
+			time.Sleep(22 * time.Second) // the renewal is due at 30 s
+			if logins, refreshes := f.counts(); logins != c.logins || refreshes != c.refreshes {
+				t.Errorf("%+v: %d logins and %d refreshes", c, logins, refreshes)
+			}
+			if st := w.token("c").Status(); !st.Valid || st.Generation != 2 || len(st.Problems) > 0 {
+				t.Errorf("%+v: %+v", c, st)
+			}
+		})
+	}
+}
