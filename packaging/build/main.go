@@ -1,4 +1,5 @@
-// Command build makes all packages of renewd from packaging/nfpm.yaml:
+// Command build makes all packages of renewd, from packaging/nfpm.yaml and, for
+// Windows, packaging/windows/renewd.wxs:
 //
 //	go run ./packaging/build
 //
@@ -37,16 +38,20 @@ type options struct {
 	archs   []string
 	nfpm    string // program; "": go run
 	root    string // of the source; "": of this module
+	cert    string // signs what is for Windows; "": nothing is signed
+	key     string // of cert
 	when    time.Time
 }
 
 func main() {
 	var o options
-	formats := flag.String("formats", "deb,rpm,apk,archlinux", "formats, separated by commas")
+	formats := flag.String("formats", "deb,rpm,apk,archlinux,msi", "formats, separated by commas")
 	archs := flag.String("archs", "amd64,arm64", "architectures, separated by commas")
 	flag.StringVar(&o.version, "version", "", "version (default: the tag of this commit, else 0.0.0-dev.N of N commits)")
 	flag.StringVar(&o.out, "out", "dist", "directory for the packages")
 	flag.StringVar(&o.nfpm, "nfpm", "", "nfpm's program (default: go run "+nfpm+")")
+	flag.StringVar(&o.cert, "cert", "", "certificate (PEM) that signs what is for Windows")
+	flag.StringVar(&o.key, "key", "", "its key (PEM)")
 	flag.Parse()
 	o.formats, o.archs = strings.Split(*formats, ","), strings.Split(*archs, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -96,23 +101,56 @@ func build(ctx context.Context, o options) ([]string, error) {
 	}
 	var made []string
 	for _, arch := range o.archs {
-		if err := b.compile(arch, filepath.Join(stage, "renewd")); err != nil {
-			return nil, err
-		}
-		bom, err := b.bill(arch)
-		if err != nil {
-			return nil, err
-		}
-		made = append(made, bom)
-		for _, format := range o.formats {
-			path, err := b.pack(format, arch)
+		for _, goos := range []string{"linux", "windows"} {
+			paths, err := b.system(goos, arch)
 			if err != nil {
 				return nil, err
 			}
-			made = append(made, path)
+			made = append(made, paths...)
 		}
 	}
 	slices.Sort(made)
+	return made, nil
+}
+
+// system makes the packages of one system and architecture that were asked for,
+// and the bill of what is in them.
+func (b *builder) system(goos, arch string) ([]string, error) {
+	formats := slices.DeleteFunc(slices.Clone(b.formats), func(f string) bool {
+		return (f == "msi") != (goos == "windows") || goos == "windows" && arch != "amd64"
+	})
+	if len(formats) == 0 {
+		return nil, nil
+	}
+	program := filepath.Join(b.stage, "renewd")
+	if goos == "windows" {
+		program += ".exe"
+	}
+	if err := errors.Join(b.copyright(goos), b.compileFor(goos, arch, program)); err != nil {
+		return nil, err
+	}
+	bom, err := b.bill(program, goos, arch)
+	if err != nil {
+		return nil, err
+	}
+	made := []string{bom}
+	if goos == "windows" {
+		if err := b.sign(program); err != nil {
+			return nil, err
+		}
+	}
+	for _, format := range formats {
+		var path string
+		if format == "msi" {
+			path, err = b.msi()
+		} else {
+			path, err = b.pack(format, arch)
+		}
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, path)
+	}
 	return made, nil
 }
 
@@ -173,9 +211,6 @@ func (b *builder) common() error {
 			return err
 		}
 	}
-	if err := b.copyright(); err != nil {
-		return err
-	}
 	return b.write("changelog.yaml", fmt.Appendf(nil, "- semver: %s\n  date: %s\n  packager: The renewd developers <renewd@localhost>\n  deb: {urgency: medium, distributions: [stable]}\n  changes:\n    - note: see CHANGELOG.md of the source for what is new\n",
 		b.version, b.when.Format(time.RFC3339)))
 }
@@ -200,14 +235,14 @@ func (b *builder) source() error {
 }
 
 // copyright is our licence and that of every module that the program holds.
-func (b *builder) copyright() error {
+func (b *builder) copyright(goos string) error {
 	own, err := os.ReadFile(filepath.Join(b.root, "LICENSE"))
 	if err != nil {
 		return err
 	}
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "renewd\n\n%s", own)
-	list, err := outputEnv(b.ctx, b.root, []string{"GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0"},
+	list, err := outputEnv(b.ctx, b.root, []string{"GOOS=" + goos, "GOARCH=amd64", "CGO_ENABLED=0"},
 		"go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}", "./cmd/renewd")
 	if err != nil {
 		return err
@@ -245,8 +280,6 @@ func (b *builder) write(name string, data []byte) error {
 	return os.Chmod(path, 0o644) // whatever the umask
 }
 
-func (b *builder) compile(arch, to string) error { return b.compileFor("linux", arch, to) }
-
 // compileFor builds the program; no os: for this machine.
 func (b *builder) compileFor(goos, arch, to string) error {
 	env := []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false"}
@@ -258,8 +291,8 @@ func (b *builder) compileFor(goos, arch, to string) error {
 }
 
 // bill writes the software bill of materials of one program, as CycloneDX.
-func (b *builder) bill(arch string) (string, error) {
-	info, err := buildinfo.ReadFile(filepath.Join(b.stage, "renewd"))
+func (b *builder) bill(program, goos, arch string) (string, error) {
+	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		return "", err
 	}
@@ -279,7 +312,7 @@ func (b *builder) bill(arch string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	to := filepath.Join(b.out, fmt.Sprintf("renewd_%s_linux_%s.cdx.json", b.version, arch))
+	to := filepath.Join(b.out, fmt.Sprintf("renewd_%s_%s_%s.cdx.json", b.version, goos, arch))
 	return to, os.WriteFile(to, append(text, '\n'), 0o644)
 }
 
