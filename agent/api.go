@@ -105,8 +105,9 @@ func (k *keeper) afford(now Instant, c Caller) error {
 }
 
 // Refresh asks for a renewal now. A manager's refresh also ends the hold of a
-// refused secret, five minutes after the last refusal. It does not wait; see
-// Await.
+// refused secret, five minutes after the last refusal, and the wait after a step
+// that could not be sent: an admin has just mended what was missing. It does not
+// wait; see Await.
 func (t Token) Refresh(ctx context.Context, c Caller) error {
 	k := t.s.keeper
 	now := k.a.now()
@@ -127,6 +128,11 @@ func (t Token) Refresh(ctx context.Context, c Caller) error {
 		}
 	}
 	k.mu.Lock()
+	for _, l := range []*lane{&k.login, &k.refresh} {
+		if p := l.problem; c.Manager && p != nil && p.unsent && p.Kind != NeedsHuman {
+			l.notBefore = 0
+		}
+	}
 	k.ask(false)
 	k.mu.Unlock()
 	k.a.push(k, 0)

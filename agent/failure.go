@@ -158,7 +158,7 @@ func (k *keeper) fail(l *lane, now Instant, e *Error) {
 	if l.since == 0 {
 		l.since = now.Boot
 	}
-	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, Count: int(l.failures)}
+	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, Count: int(l.failures), unsent: e.Unsent}
 	if old := l.problem; old != nil && old.Kind == e.Kind {
 		p.Since = old.Since
 	}

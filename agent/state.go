@@ -32,6 +32,7 @@ type Problem struct {
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"` // held back until then
 	Count  int       `json:"count,omitempty"`
+	unsent bool      // nothing left this machine, so another try costs nothing
 }
 
 // state is the State at now; k.mu is held.

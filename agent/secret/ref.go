@@ -109,7 +109,8 @@ func (r Ref) Check() error {
 	case n > 1:
 		return errors.New("a secret is in one place only")
 	case r.Keyring != "":
-		return errKeyring
+		_, _, err := keyringEntry(r.Keyring)
+		return err
 	case len(r.Command) > 0 && r.Command[0] == "":
 		return errors.New("command: the program's name is empty")
 	case strings.ContainsAny(r.Credential, `/\`) || r.Credential == "..":
@@ -118,7 +119,14 @@ func (r Ref) Check() error {
 	return nil
 }
 
-var errKeyring = errors.New("keyring: the keyring of the system comes with a later version; use file, credential or command")
+// keyringEntry takes SERVICE/ACCOUNT apart.
+func keyringEntry(name string) (service, account string, err error) {
+	service, account, ok := strings.Cut(name, "/")
+	if !ok || service == "" || account == "" {
+		return "", "", errors.New("keyring: want SERVICE/ACCOUNT")
+	}
+	return service, account, nil
+}
 
 // JSONSchema describes every way to write a Ref.
 func (Ref) JSONSchema() map[string]any {

@@ -14,6 +14,7 @@ import (
 
 	"renewd/agent"
 	"renewd/agent/secret/child"
+	"renewd/platform/keyring"
 )
 
 const (
@@ -115,7 +116,7 @@ func read(ctx context.Context, h Handle) (agent.Secret, error) {
 	case kindCommand:
 		return readCommand(ctx, *h.argv)
 	case kindKeyring:
-		return agent.Secret{}, errKeyring
+		return readKeyring(ctx, name)
 	}
 	return agent.Secret{}, errors.New("no secret is given")
 }
@@ -133,6 +134,23 @@ func readCredential(name string) (agent.Secret, error) {
 		return agent.Secret{}, fmt.Errorf("read credential %q: %w", name, err)
 	}
 	return clean(fmt.Sprintf("credential %q", name), b, true)
+}
+
+func readKeyring(ctx context.Context, name string) (agent.Secret, error) {
+	service, account, err := keyringEntry(name)
+	if err != nil {
+		return agent.Secret{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	text, err := keyring.Get(ctx, service, account)
+	if errors.Is(err, keyring.ErrNotFound) {
+		return agent.Secret{}, fmt.Errorf("read keyring %q: %w; make it with: %s", name, err, keyring.HowToStore(service, account))
+	}
+	if err != nil {
+		return agent.Secret{}, fmt.Errorf("read keyring %q: %w", name, err)
+	}
+	return clean(fmt.Sprintf("keyring entry %q", name), []byte(text), false)
 }
 
 func readCommand(ctx context.Context, argv []string) (agent.Secret, error) {

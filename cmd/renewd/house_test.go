@@ -43,6 +43,7 @@ var homes = map[string]string{
 	"go.etcd.io/bbolt":              "renewd/agent/state",
 	"github.com/Microsoft/go-winio": "renewd/platform/ipc",
 	"github.com/kardianos/service":  "renewd/platform/service",
+	"github.com/zalando/go-keyring": "renewd/platform/keyring",
 }
 
 func goList(t *testing.T, args ...string) [][]string {
