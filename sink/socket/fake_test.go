@@ -65,10 +65,12 @@ type source struct {
 	gate  chan struct{} // a login takes one from it; nil: none is needed
 	count atomic.Int64
 	clock *skipper // the world's
+
+	present *agent.Presentation
 }
 
 func (s *source) Traits() *agent.Traits {
-	return &agent.Traits{Type: "fake", Fingerprint: "fake"}
+	return &agent.Traits{Type: "fake", Fingerprint: "fake", Presentation: s.present}
 }
 
 func (s *source) Prepare(context.Context, agent.Step, agent.Session) (*agent.Attempt, error) {
