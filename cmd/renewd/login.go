@@ -113,6 +113,8 @@ func signIn(ctx context.Context, stdout, stderr io.Writer, lines io.Reader, name
 			showPrompt(stderr, name, line.Prompt)
 		case line.Error != nil && line.Error.Type == "urn:renewd:problem:stopped":
 			return fail(exitNoAgent, line.Error.Hint, "%s", line.Error.Detail)
+		case line.Error != nil && line.Error.Kind != string(agent.NeedsHuman):
+			return fail(exitNotValid, line.Error.Hint, "the login failed: %s: %s", line.Error.Kind, line.Error.Detail)
 		case line.Error != nil:
 			return fail(exitNotValid, line.Error.Hint, "%s", line.Error.Detail)
 		case line.Status != nil:

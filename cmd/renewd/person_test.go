@@ -259,7 +259,7 @@ tokens:
 		if took := time.Since(began); took > 15*time.Second {
 			t.Errorf("%s: it took %v to say that nobody listens", name, took)
 		}
-		if code != exitNotValid || !strings.Contains(stderr, "127.0.0.1:1 refuses connections") || !strings.Contains(stderr, "hint: ") {
+		if code != exitNotValid || !strings.Contains(stderr, "the login failed: transient: 127.0.0.1:1 refuses connections") || !strings.Contains(stderr, "hint: ") {
 			t.Errorf("%s: exit %d: %s", name, code, stderr)
 		}
 	}

@@ -95,6 +95,9 @@ func loginFailed(w http.ResponseWriter, st *agent.Status, now time.Time) {
 		}
 		p.Kind, p.Hint = why.Kind, why.Hint
 		p.Detail += ": " + string(why.Kind) + ": " + why.Detail
+		if p.Hint == "" && !st.NextRenewal.IsZero() {
+			p.Hint = "it is tried again by itself; see: renewd status " + st.Name
+		}
 		break
 	}
 	if st.Valid {
