@@ -211,15 +211,24 @@ func TestPresentations(t *testing.T) {
 	}
 }
 
-// Two application tokens of emnify are two accounts: neither waits for what the
-// other did.
-func TestApplicationTokensAreAccounts(t *testing.T) {
-	cred := func(in values) agent.Credential {
-		at, err := bind(t, compile(t, "emnify", preset(t, "emnify")), &script{}, in, nil).Prepare(t.Context(), agent.StepLogin, agent.Session{})
+// Where a secret is all that says who logs in, two of them are two accounts:
+// neither waits for what the other did.
+func TestSecretsThatAreAccounts(t *testing.T) {
+	of := func(name string, in values) agent.Credential {
+		at, err := bind(t, compile(t, name, preset(t, name)), &script{}, in, nil).Prepare(t.Context(), agent.StepLogin, agent.Session{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return at.Credential
+	}
+	cred := func(in values) agent.Credential { return of("emnify", in) }
+	for i, other := range []string{"hunter1", "hunter2"} {
+		key := func(k string) string {
+			return of("check-point", values{"url": "https://mgmt.example.com", "api_key": k}).Principal
+		}
+		if (key("hunter1") == key(other)) != (i == 0) {
+			t.Errorf("check-point: %q and %q", key("hunter1"), key(other))
+		}
 	}
 	a, b := cred(values{"application_token": "hunter1"}), cred(values{"application_token": "hunter2"})
 	if a.Principal == b.Principal || a.Principal == "" || strings.Contains(a.Principal, "hunter") || a != cred(values{"application_token": "hunter1"}) {
