@@ -130,7 +130,7 @@ inputs:
 		{"s", secret.Ref{Env: "X"}, "s: is no secret"},
 		{"r", "", `r: r is missing (what it is for)`},
 		{"p", "", "p: the secret is empty"}, {"p", nil, "p: the secret is empty"}, {"p", "hunter2", ""}, {"p", secret.Ref{Env: "X"}, ""},
-		{"p", int64(12345), "p: want a secret"}, {"p", secret.Ref{Keyring: "a/b"}, "p: keyring"},
+		{"p", int64(12345), "p: want a secret"}, {"p", secret.Ref{Keyring: "a/b"}, ""}, {"p", secret.Ref{Keyring: "ab"}, "p: keyring"},
 		{"u", "https://a.example/x", ""}, {"u", "a.example", "u: is no URL"}, {"u", "https://u:hunter2@a.example", "u: credentials do not belong"},
 		{"u", "https://a.example?x=1", "u: the URL has a query"},
 		{"i", int64(3), ""}, {"i", int64(6), "i: is above 5"}, {"i", int64(0), "i: is below 1"}, {"i", "3", "i: want an integer"},
