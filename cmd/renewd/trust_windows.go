@@ -2,20 +2,26 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"path/filepath"
+	"strings"
 
-	"renewd/platform/atomicfile"
+	"renewd/platform/account"
 )
 
-// trusted says whether only administrators and this process's user can change a
-// file: on Windows the directory's ACL, which its files inherit, decides.
+// trusted says whether only SYSTEM, administrators and this process's account can
+// change a file, or swap another one in its place.
 func trusted(path string) *failure {
-	if err := atomicfile.VerifyDir(filepath.Dir(path)); err != nil {
-		hint := ""
-		if e, ok := errors.AsType[*atomicfile.Error](err); ok {
-			hint = e.Hint
-		}
-		return fail(exitUsage, hint, "is refused: %w", err)
+	err := account.Verify(path)
+	if real, lerr := filepath.EvalSymlinks(path); err == nil && lerr == nil && !strings.EqualFold(real, path) {
+		err = account.Verify(real)
 	}
-	return nil
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil // gone meanwhile: reading it has told
+	}
+	hint := ""
+	if e, ok := errors.AsType[*account.UntrustedError](err); ok {
+		hint = "as administrator: takeown /a /f \"" + e.Path + "\", and: icacls \"" + e.Path + "\" shows who may do what"
+	}
+	return fail(exitUsage, hint, "is refused: %w", err)
 }
