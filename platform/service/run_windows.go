@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
@@ -25,10 +27,14 @@ const (
 // by itself, the exit code that code gives its error: that makes it a failure to
 // the manager, which then starts the service again.
 //
-// Whether a manager started this process is found out by asking it: what
-// kardianos/service and x/sys go by, the parent's session, is true of Windows but
-// not of every machine that runs its programs.
+// Whether the manager started this process is found out by asking it. It is asked
+// only where the parent has its name: asked from a console it may take seconds to
+// say no. What kardianos/service and x/sys go by besides, the parent's session, is
+// not so on every machine that runs Windows' programs.
 func Run(ctx context.Context, name string, code func(error) int, main func(context.Context, *Notifier) error) error {
+	if !strings.EqualFold(parent(), "services.exe") {
+		return main(ctx, NewNotifier())
+	}
 	h := &handler{ctx: ctx, main: main, code: code}
 	err := svc.Run(name, h)
 	switch {
@@ -38,6 +44,22 @@ func Run(ctx context.Context, name string, code func(error) int, main func(conte
 		return fmt.Errorf("talk to the service manager: %w", err)
 	}
 	return h.err
+}
+
+// parent is the program of the process that started this one, "" where it has
+// ended.
+func parent() string {
+	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
+	if err != nil {
+		return ""
+	}
+	defer windows.CloseHandle(all)
+	names, of := map[uint32]string{}, map[uint32]uint32{}
+	p := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))}
+	for err = windows.Process32First(all, &p); err == nil; err = windows.Process32Next(all, &p) {
+		names[p.ProcessID], of[p.ProcessID] = windows.UTF16ToString(p.ExeFile[:]), p.ParentProcessID
+	}
+	return names[of[windows.GetCurrentProcessId()]]
 }
 
 // handler answers the manager while main runs.
