@@ -149,6 +149,61 @@ func TestE2EWineService(t *testing.T) {
 	}
 }
 
+// A user's own agent on a console: its pipe carries the user's SID, its key is
+// sealed for the user, and an interrupt ends it. A config that others may write is
+// refused.
+func TestE2EWineOwnAgent(t *testing.T) {
+	w := newWine(t)
+	vendor, url := w.vendor()
+	renewd := w.shipped("1.0.0")
+	w.write(`C:\my\renewd.yaml`, windowsConfig(url))
+	w.write(`C:\my\commander.password`, password)
+	if err := os.Chmod(w.c(`C:\my\renewd.yaml`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if said := w.refused(renewd, "run", "--config", `C:\my\renewd.yaml`); !strings.Contains(said, "may be changed by") || !strings.Contains(said, "icacls") {
+		t.Errorf("of a config that everybody may write it says:\n%s", said)
+	}
+	if err := os.Chmod(w.c(`C:\my\renewd.yaml`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	agent := exec.Command(w.loader, renewd, "run", "--config", `C:\my\renewd.yaml`)
+	agent.Env, agent.Stdout, agent.Stderr = append(os.Environ(), w.env...), log, log
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- agent.Wait() }()
+	defer func() { _ = agent.Process.Kill() }()
+	eventually(t, "the token", 30*time.Second, func() bool { return w.generation(renewd) > 0 })
+	const own = `\\.\pipe\renewd-S-1-5-21-0-0-0-1000` // Wine's one user
+	if token := w.run(renewd, "get", "commander", "--socket", own); !vendor.Valid(token) {
+		t.Errorf("its own pipe gives %q", token)
+	}
+	if said := w.refused(renewd, "get", "commander", "--socket", `\\.\pipe\renewd`); !strings.Contains(said, "no agent answers") {
+		t.Errorf("the machine's pipe says:\n%s", said)
+	}
+	if said := w.run(renewd, "status"); !strings.Contains(said, "sealed with DPAPI of this account") {
+		t.Errorf("status says:\n%s", said)
+	}
+	if err := agent.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if text, _ := os.ReadFile(log.Name()); err != nil || !strings.Contains(string(text), "agent stopped") {
+			t.Errorf("it ended: %v\n%s", err, text)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("an interrupt does not end it")
+	}
+}
+
 // pipe asks the agent what a client may.
 func (w *wine) pipe(renewd, token string) {
 	w.t.Helper()
