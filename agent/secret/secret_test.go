@@ -72,7 +72,7 @@ func TestOtherPlaces(t *testing.T) {
 		{secret.Ref{Credential: "cred"}, "from-cred", ""},
 		{secret.Ref{Credential: "other"}, "", "LoadCredential=other"},
 		{secret.Ref{Credential: "../etc/shadow"}, "", "not a path"},
-		{secret.Ref{Keyring: "a/b"}, "", "later version"},
+		{secret.Ref{Keyring: "a"}, "", "SERVICE/ACCOUNT"},
 		{secret.Ref{}, "", "empty"},
 		{secret.Ref{Env: "A", Credential: "b"}, "", "one place"},
 		{secret.Ref{File: secret.Path(dir)}, "", "regular file"},
