@@ -22,13 +22,6 @@ type entry struct {
 	set func(context.Context, string) error
 }
 
-func keyringEntry(service, account string) entry {
-	return entry{
-		get: func(ctx context.Context) (string, error) { return keyring.Get(ctx, service, account) },
-		set: func(ctx context.Context, s string) error { return keyring.Set(ctx, service, account, s) },
-	}
-}
-
 // kept wraps with AES-256-GCM under a secret that an entry of a keyring holds.
 func kept(name string, e entry) *Sealer {
 	return &Sealer{
