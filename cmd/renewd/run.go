@@ -209,6 +209,7 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 		_ = l.Close()
 		return err
 	}
+	stopCredentials := d.credentials()
 	runCtx, stopRun := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
@@ -224,6 +225,7 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	closeCtx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
 	stopMetrics()
+	stopCredentials()
 	_ = srv.Close(closeCtx)
 	select {
 	case <-ended:

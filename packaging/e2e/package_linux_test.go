@@ -209,6 +209,7 @@ func TestE2EPackageLives(t *testing.T) {
 
 	b.readersAreTold()
 	b.reloads()
+	b.part("credentials", b.loadsCredentials)
 
 	b.part("killed", func(t *testing.T) {
 		before := b.generation()

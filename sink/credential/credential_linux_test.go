@@ -1,0 +1,216 @@
+package credential
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"renewd/agent"
+	"renewd/platform/ipc"
+)
+
+// forgetful is a Store that keeps nothing.
+type forgetful struct{}
+
+func (forgetful) Load(string, func(string, []byte) error) error { return nil }
+func (forgetful) Get(string, string) ([]byte, error)            { return nil, nil }
+func (forgetful) Save(context.Context, ...agent.Change) error   { return nil }
+
+// source logs in once it may.
+type source struct{ may chan struct{} }
+
+func (s *source) Traits() *agent.Traits { return &agent.Traits{Type: "fake", Fingerprint: "fake"} }
+
+func (s *source) Prepare(context.Context, agent.Step, agent.Session) (*agent.Attempt, error) {
+	return &agent.Attempt{Credential: agent.Credential{Origin: fmt.Sprintf("%p", s)}, Send: func(ctx context.Context) (*agent.Grant, error) {
+		select {
+		case <-s.may:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return &agent.Grant{Sent: now(), Token: agent.NewSecret("value"), Life: time.Hour}, nil
+	}}, nil
+}
+
+func now() agent.Instant {
+	t := time.Now()
+	return agent.Instant{Wall: t, Boot: time.Duration(t.UnixNano())}
+}
+
+type buffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// world is a Server of an agent with the tokens a and b.json, and a log.
+type world struct {
+	path string
+	may  chan struct{} // closed: logins succeed
+	peer atomic.Pointer[ipc.Peer]
+	log  buffer
+	stop func()
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{path: filepath.Join(t.TempDir(), "s"), may: make(chan struct{})}
+	log := slog.New(slog.NewTextHandler(&w.log, nil))
+	a, err := agent.New(agent.Options{Store: forgetful{}, Clock: now, BootID: "b", Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Apply([]*agent.Spec{{Name: "a", Source: &source{w.may}}, {Name: "b.json", Source: &source{w.may}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{Agent: a, Log: log, Peer: func(c net.Conn) (ipc.Peer, error) {
+		if p := w.peer.Load(); p != nil {
+			return *p, nil
+		}
+		return ipc.PeerOf(c)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = a.Run(ctx) })
+	running.Go(func() { _ = s.Serve(l) })
+	w.stop = sync.OnceFunc(func() {
+		_ = l.Close()
+		s.Close()
+	})
+	t.Cleanup(func() {
+		w.stop()
+		select {
+		case <-w.may:
+		default:
+			close(w.may)
+		}
+		end()
+		running.Wait()
+	})
+	return w
+}
+
+// load does what systemd does: it binds, connects, closes its half and reads.
+func (w *world) load(t *testing.T, from string) string {
+	t.Helper()
+	d := net.Dialer{}
+	if from != "" {
+		d.LocalAddr = &net.UnixAddr{Net: "unix", Name: from}
+	}
+	c, err := d.Dial("unix", w.path)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	defer c.Close()
+	_ = c.(*net.UnixConn).CloseWrite()
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	b, err := io.ReadAll(c)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(b)
+}
+
+func from(id string) string {
+	return fmt.Sprintf("@%016x/unit/web.service/%s", time.Now().UnixNano(), id)
+}
+
+// A unit gets the token that its credential is named after, in the format that
+// follows, and nothing where the name means nothing.
+func TestUnitsGetTheCredentialTheyName(t *testing.T) {
+	w := newWorld(t)
+	close(w.may)
+	for id, want := range map[string]string{
+		"a": "value", "a.raw": "value", "a.header": "Authorization: Bearer value\n", "b.json": "value",
+		"b.json.header": "Authorization: Bearer value\n", "c": "", "a.netrc": "", "a.": "", ".raw": "", "header": "",
+	} {
+		if got := w.load(t, from(id)); got != want {
+			t.Errorf("credential %q is %q, want %q", id, got, want)
+		}
+	}
+	if log := w.log.String(); !strings.Contains(log, "unit=web.service token=a generation=1") || !strings.Contains(log, `there is no token \"c\"`) || strings.Contains(log, "value") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// A unit that starts before its token is there waits for it; a stop of the agent
+// ends that.
+func TestUnitsWaitForTheirToken(t *testing.T) {
+	w := newWorld(t)
+	got := make(chan string, 1)
+	go func() { got <- w.load(t, from("a")) }()
+	select {
+	case g := <-got:
+		t.Fatalf("it got %q before there was a token", g)
+	case <-time.After(50 * time.Millisecond):
+	}
+	w.may <- struct{}{}
+	if g := <-got; g != "value" {
+		t.Errorf("it got %q", g)
+	}
+	go func() { got <- w.load(t, from("b.json")) }()
+	select {
+	case g := <-got:
+		t.Fatalf("it got %q before there was a token", g)
+	case <-time.After(50 * time.Millisecond):
+	}
+	w.stop()
+	if g := <-got; g != "" {
+		t.Errorf("it got %q", g)
+	}
+}
+
+// Everybody can bind the address of a unit; only root's and the agent's own is
+// believed.
+func TestNobodyElseGetsACredential(t *testing.T) {
+	w := newWorld(t)
+	close(w.may)
+	me, err := ipc.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []ipc.Peer{{}, {Known: true, UID: me.UID + 1, GIDs: []uint32{0}}, {Known: true, UID: 65534}} {
+		w.peer.Store(&p)
+		if got := w.load(t, from("a")); got != "" {
+			t.Errorf("peer %+v got %q", p, got)
+		}
+	}
+	w.peer.Store(&ipc.Peer{Known: true, UID: 0})
+	for _, bad := range []string{"", "@x/unit/web.service", "@x/unit//a", "@x/unit/web.service/", "@x/user/web.service/a", "@x/unit/web.service/a/b"} {
+		if bad != "" {
+			bad = strings.Replace(bad, "x", fmt.Sprint(time.Now().UnixNano()), 1)
+		}
+		if got := w.load(t, bad); got != "" {
+			t.Errorf("%q got %q", bad, got)
+		}
+	}
+	if got := w.load(t, from("a")); got != "value" {
+		t.Errorf("root got %q", got)
+	}
+}
