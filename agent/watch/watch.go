@@ -308,12 +308,19 @@ func (w *Watcher) detach(d *dir) {
 		if w.above[up]--; w.above[up] == 0 {
 			delete(w.above, up)
 			if w.dirs[up] == nil {
-				_ = w.fs.Remove(up)
+				w.end(up)
 			}
 		}
 	}
 	if w.above[d.path] == 0 {
-		_ = w.fs.Remove(d.path) // an error says that it is gone already
+		w.end(d.path)
 	}
 	d.state = signature{}
+}
+
+// end gives a watch up.
+func (w *Watcher) end(path string) {
+	if !leavesWatches {
+		_ = w.fs.Remove(path) // an error says that it is gone already
+	}
 }

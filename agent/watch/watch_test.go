@@ -41,6 +41,24 @@ func listen(w *Watcher, path string) *listener {
 	}), c}
 }
 
+// left are the watches that should not be there any more.
+func left(w *Watcher) []string {
+	if leavesWatches {
+		return nil
+	}
+	return w.fs.WatchList()
+}
+
+// link makes a symlink, where the system does.
+func link(t *testing.T, to, at string) {
+	t.Helper()
+	err := os.Symlink(to, at)
+	if fi, lerr := os.Lstat(at); runtime.GOOS == "windows" && (err != nil || lerr != nil || fi.Mode()&os.ModeSymlink == 0) {
+		t.Skipf("no symlinks here: Windows wants a privilege for them, Wine makes none (%v)", err)
+	}
+	must(t, err)
+}
+
 func told(t *testing.T, f *listener, what string) {
 	t.Helper()
 	select {
@@ -105,12 +123,12 @@ func TestASwapOfKubernetesDataIsTold(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "..1"), 0o755), write(filepath.Join(dir, "..1", "token"), "same"),
-		os.Mkdir(filepath.Join(dir, "..2"), 0o755), write(filepath.Join(dir, "..2", "token"), "same"),
-		os.Symlink("..1", filepath.Join(dir, "..data")),
-		os.Symlink("..data/token", filepath.Join(dir, "token")))
+		os.Mkdir(filepath.Join(dir, "..2"), 0o755), write(filepath.Join(dir, "..2", "token"), "same"))
+	link(t, "..1", filepath.Join(dir, "..data"))
+	link(t, "..data/token", filepath.Join(dir, "token"))
 	f := listen(watcher(t), filepath.Join(dir, "token"))
-	must(t, os.Symlink("..2", filepath.Join(dir, "..data_tmp")),
-		os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+	link(t, "..2", filepath.Join(dir, "..data_tmp"))
+	must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 	told(t, f, "swapped")
 }
 
@@ -129,6 +147,9 @@ func TestADirectoryThatGoesAndComesIsWatchedAgain(t *testing.T) {
 		told(t, f, "directory made again")
 		must(t, write(path, fmt.Sprint("in place", i)))
 		told(t, f, "written in the new directory")
+	}
+	if runtime.GOOS == "windows" {
+		return // it tells nobody that a watched directory was renamed: the poll finds it
 	}
 	must(t, os.Rename(dir, dir+".old"))
 	told(t, f, "directory moved away")
@@ -164,7 +185,7 @@ func TestManyFilesOfADirectoryShareOneWatch(t *testing.T) {
 	for _, f := range files {
 		f.Stop()
 	}
-	if list := w.fs.WatchList(); len(list) != 0 || len(w.dirs) != 0 {
+	if list := left(w); len(list) != 0 || len(w.dirs) != 0 {
 		t.Fatalf("after Stop: %v", list)
 	}
 }
@@ -225,13 +246,14 @@ func TestThePollFindsWhatNoEventTells(t *testing.T) {
 	for _, v := range []string{"v1", "v2"} {
 		must(t, os.MkdirAll(filepath.Join(top, v, "d"), 0o755), write(filepath.Join(top, v, "d", "x"), v))
 	}
-	must(t, os.Symlink("v1", filepath.Join(top, "current")))
+	link(t, "v1", filepath.Join(top, "current"))
 	fs, err := fsnotify.NewWatcher()
 	must(t, err)
 	w := start(slog.New(slog.DiscardHandler), fs, 20*time.Millisecond)
 	t.Cleanup(w.Close)
 	f = listen(w, filepath.Join(top, "current", "d", "x"))
-	must(t, os.Symlink("v2", filepath.Join(top, "next")), os.Rename(filepath.Join(top, "next"), filepath.Join(top, "current")))
+	link(t, "v2", filepath.Join(top, "next"))
+	must(t, os.Rename(filepath.Join(top, "next"), filepath.Join(top, "current")))
 	told(t, f, "a link above was exchanged")
 }
 
@@ -257,8 +279,8 @@ func TestAddAndStopWhileThingsChange(t *testing.T) {
 	all.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.dirs) != 0 || len(w.above) != 0 || len(w.fs.WatchList()) != 0 {
-		t.Fatalf("left: %d directories, above %v, watches %v", len(w.dirs), w.above, w.fs.WatchList())
+	if len(w.dirs) != 0 || len(w.above) != 0 || len(left(w)) != 0 {
+		t.Fatalf("left: %d directories, above %v, watches %v", len(w.dirs), w.above, left(w))
 	}
 }
 
@@ -278,7 +300,7 @@ func TestAThrongedDirectoryRests(t *testing.T) {
 	for n := 0; !resting(); n++ {
 		must(t, write(filepath.Join(dir, fmt.Sprint(n%(4*throng))), "x"), os.Remove(filepath.Join(dir, fmt.Sprint(n%(4*throng)))))
 	}
-	if list := w.fs.WatchList(); len(list) != 0 {
+	if list := left(w); len(list) != 0 {
 		t.Errorf("a resting directory is watched: %v", list)
 	}
 	must(t, write(path, "changed"))

@@ -278,7 +278,7 @@ func (w *wine) refused(args ...string) string {
 func TestE2EWinePackages(t *testing.T) {
 	w := newWine(t)
 	c := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-vet=off", "-timeout=3m", "-exec", w.loader,
-		"./platform/...", "./sink/...", "./agent/state")
+		"./platform/...", "./sink/...", "./agent/state", "./agent/watch")
 	c.Dir = source(t)
 	c.Env = append(append(os.Environ(), w.env...), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=")
 	out, err := c.CombinedOutput()
