@@ -210,6 +210,7 @@ func TestE2EPackageLives(t *testing.T) {
 	b.readersAreTold()
 	b.reloads()
 	b.part("credentials", b.loadsCredentials)
+	b.part("signed in", b.signsIn)
 
 	b.part("killed", func(t *testing.T) {
 		before := b.generation()

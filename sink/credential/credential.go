@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -141,7 +140,7 @@ func (s *Server) answer(c net.Conn) {
 	text, err := format.Render(p)
 	if err == nil {
 		_ = c.SetWriteDeadline(time.Now().Add(sendTime))
-		_, err = io.WriteString(c, string(text))
+		_, err = c.Write(text)
 	}
 	if err != nil {
 		s.o.Log.Error("credential not given", "unit", unit, agent.KeyToken, t.Name(), agent.KeyError, err)
