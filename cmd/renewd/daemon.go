@@ -103,7 +103,7 @@ func setPaths(managed bool) (paths.Set, error) {
 	// systemd.exec(5): several directories are separated by colons; ours is the first.
 	if d := firstDir("RUNTIME_DIRECTORY"); d != "" {
 		set.Runtime = d
-		set.Socket = filepath.Join(d, "renewd.sock")
+		set.Socket = paths.SocketIn(d)
 	}
 	if d := firstDir("STATE_DIRECTORY"); d != "" {
 		set.State = d

@@ -109,7 +109,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, dir string) error {
 // writeDemo writes what a user would: a config, and the password beside it.
 func writeDemo(dir, url string) (paths.Set, error) {
 	set := paths.Set{Config: filepath.Join(dir, "renewd.yaml"), State: filepath.Join(dir, "state"), Runtime: dir,
-		Socket: filepath.Join(dir, "renewd.sock"), RuntimeMode: 0o700}
+		Socket: paths.SocketIn(dir), RuntimeMode: 0o700}
 	text := strings.Join([]string{
 		demoMark + " The API is on loopback, 20 times faster than Commander's.",
 		"tokens:",
@@ -154,13 +154,16 @@ func onPath(self string) bool {
 func explain(w io.Writer, set paths.Set) {
 	fmt.Fprintf(w, "renewd demo: tokens of 3 s, a session of 45 s, kept fresh in %s\n", set.Runtime)
 	fmt.Fprintf(w, "in another terminal:\n")
-	fmt.Fprintf(w, "  cat %s\n", filepath.Join(set.Tokens(), "demo"))
+	fmt.Fprintf(w, "  %s\n", showFile(filepath.Join(set.Tokens(), "demo")))
 	self, err := os.Executable()
 	if err != nil || filepath.Base(self) == "renewd" && onPath(self) {
 		self = "renewd"
 	}
 	fmt.Fprintf(w, "  %s get demo --socket %s\n", self, set.Socket)
-	fmt.Fprintf(w, "  curl --unix-socket %s http://renewd/v1/tokens/demo\n\n", set.Socket)
+	if c := showSocket(set); c != "" {
+		fmt.Fprintf(w, "  %s\n", c)
+	}
+	fmt.Fprintln(w)
 }
 
 // draw shows every clock until ctx ends.

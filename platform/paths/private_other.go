@@ -29,3 +29,6 @@ func (s Set) MakeRuntime() error {
 	}
 	return os.Chmod(s.Runtime, s.RuntimeMode) // the umask may have taken bits away
 }
+
+// SocketIn is the socket of an agent whose runtime directory is dir.
+func SocketIn(dir string) string { return filepath.Join(dir, "renewd.sock") }

@@ -1,11 +1,13 @@
 package paths
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -46,3 +48,10 @@ func MakePrivate(dir string) error {
 
 // MakeRuntime makes the runtime directory. An existing one is left as it is.
 func (s Set) MakeRuntime() error { return MakePrivate(s.Runtime) }
+
+// SocketIn is the pipe of an agent whose runtime directory is dir: pipes stand in
+// no directory, so its name is made from that path.
+func SocketIn(dir string) string {
+	sum := sha256.Sum256([]byte(strings.ToLower(filepath.Clean(dir))))
+	return fmt.Sprintf("%s-%x", pipe, sum[:8])
+}
