@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/mgr"
+
+	"renewd/platform/account"
 )
 
 // definition is packaging/windows/service.json. In an access list {account}
@@ -72,6 +74,10 @@ func (s *Service) install() error {
 	st, err := s.state()
 	if err != nil {
 		return err
+	}
+	// A program in somebody's downloads would make him the service.
+	if err := account.Verify(s.Program); err != nil {
+		return fmt.Errorf("make a service of %s: %w: move it to where administrators alone write, as C:\\Program Files", s.Program, err)
 	}
 	// Before the service: it must find them as they are to be.
 	for _, base := range s.Data {
