@@ -62,10 +62,12 @@ func (b *builder) msi() (string, error) {
 	return to, os.WriteFile(to, data, 0o644)
 }
 
-// msiQueries are the tables that wixl has no words for: which Windows it takes,
-// and the program in everybody's PATH.
+// msiQueries are the tables that wixl has no words for, which Windows it takes and
+// the program in everybody's PATH, and what it gets wrong: an action for the
+// rollback is msidbCustomActionTypeInScript and Rollback, 0x500.
 func msiQueries() []string {
 	return []string{
+		"UPDATE `CustomAction` SET `Type` = 3410 WHERE `Action` = 'UnmakeService'",
 		"INSERT INTO `LaunchCondition` (`Condition`, `Description`) VALUES ('Installed OR VersionNT64 >= 603', 'renewd needs a 64-bit Windows 10 or Windows Server 2016, or a later one.')",
 		"CREATE TABLE `Environment` (`Environment` CHAR(72) NOT NULL, `Name` CHAR(255) NOT NULL LOCALIZABLE, `Value` CHAR(255) LOCALIZABLE, `Component_` CHAR(72) NOT NULL PRIMARY KEY `Environment`)",
 		"INSERT INTO `Environment` (`Environment`, `Name`, `Value`, `Component_`) VALUES ('Path', '=-*PATH', '[~];[INSTALLFOLDER]', 'Program')",

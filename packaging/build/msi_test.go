@@ -41,6 +41,16 @@ func TestTheMSIIsReproducible(t *testing.T) {
 		}
 	}
 	signed(t, cert, first[1])
+	for table, want := range map[string]string{
+		"CustomAction":    "UnmakeService\t3410\trenewd.exe\tservice uninstall", // an installed program, deferred, on rollback, as SYSTEM, whatever its exit code
+		"LaunchCondition": "Installed OR VersionNT64 >= 603",
+		"Environment":     "=-*PATH\t[~];[INSTALLFOLDER]",
+	} {
+		out, err := exec.Command(program(t, "msiinfo"), "export", first[1], table).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s lacks %q: %v\n%s", table, want, err, out)
+		}
+	}
 }
 
 // throwaway makes a certificate that may sign code.
