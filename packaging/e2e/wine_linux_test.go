@@ -14,10 +14,22 @@ import (
 
 // wine is a Windows of its own, as Wine 10 has it: programs, services, registry
 // and a drive C:. It shows how renewd behaves there. What it cannot show, and no
-// test here claims: that an access list keeps anybody out (of a file, a directory
-// or the pipe), that an account has fewer rights than another (all is one
-// account, in session 1), that a crashed service is started again, what the event
-// log keeps, shutdown and sleep, and that a signature is trusted.
+// test here claims:
+//   - that an access list keeps anybody out, of a file, a directory or the pipe:
+//     lists are set and read back, files' as far as Unix modes say the same;
+//   - that an account has fewer rights than another: all is one account, an
+//     administrator's, in session 1, whatever the service's entry names;
+//   - that a client at anonymous level stays unknown, and one of another account
+//     is refused, or let in by allow;
+//   - a service's own SID, its privileges and its recovery, which Wine does not
+//     keep; that a crashed service is started again; how long a start is delayed;
+//   - what the event log keeps: only what it is told is seen, without its id;
+//   - that DPAPI's keys are secret, or differ between accounts and machines;
+//   - shutdown, sleep, and a resumed machine;
+//   - that a signature is trusted, raised rights are asked for, and an
+//     installation that fails is rolled back;
+//   - PowerShell, Unix sockets, symlinks, and a rename over a file that readers
+//     share for deletion.
 type wine struct {
 	t      *testing.T
 	loader string

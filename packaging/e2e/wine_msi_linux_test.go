@@ -67,9 +67,10 @@ func TestE2EWineMSI(t *testing.T) {
 	older, newer := installers(t)
 
 	w.must("/i", older)
-	if said := w.run(installed, "service", "status"); !strings.Contains(said, "state: running") {
-		t.Fatalf("after the installation status says:\n%s", said)
-	}
+	eventually(t, "the service", 30*time.Second, func() bool {
+		said, err := w.try(nil, w.loader, installed, "service", "status")
+		return err == nil && strings.Contains(said, "state: running")
+	})
 	key := w.run("reg", "query", `HKLM\SYSTEM\CurrentControlSet\Services\renewd`)
 	if !strings.Contains(key, `"`+installed+`" run`) || !strings.Contains(key, `NT SERVICE\renewd`) {
 		t.Errorf("the service is\n%s", key)

@@ -82,6 +82,15 @@ func TestE2EWineService(t *testing.T) {
 	if said := w.refused(renewd, "service", "start"); !strings.Contains(said, "not installed") {
 		t.Errorf("a start before the installation says:\n%s", said)
 	}
+	if err := os.Chmod(w.c(renewd), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if said := w.refused(renewd, "service", "install"); !strings.Contains(said, "may be changed by") {
+		t.Errorf("of a program that everybody may write it says:\n%s", said)
+	}
+	if err := os.Chmod(w.c(renewd), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	first, again := w.run(renewd, "service", "install"), w.run(renewd, "service", "install")
 	if !strings.Contains(first, `installed the service renewd as NT SERVICE\renewd`) || !strings.Contains(first, "made "+data) || !strings.Contains(again, "installed already") || strings.Contains(again, "made ") {
 		t.Errorf("first:\n%s\nagain:\n%s", first, again)
@@ -201,6 +210,9 @@ func TestE2EWineOwnAgent(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("an interrupt does not end it")
+	}
+	if said := w.run(renewd, "demo", "--for", "4s"); !strings.Contains(said, "demo: 1 logins, ") || strings.Contains(said, " 0 refreshes") {
+		t.Errorf("the demo says:\n%s", said)
 	}
 }
 
