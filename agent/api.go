@@ -338,6 +338,7 @@ func (t Token) Logout(ctx context.Context) error {
 	k.mu.Lock()
 	k.rec = record{fingerprint: k.src.Traits().Fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
 	k.current.Store(nil)
+	k.ahead.Store(nil)
 	k.over, k.asked.wanted = false, false
 	k.leaving--
 	k.sayLoggedOut(now)
