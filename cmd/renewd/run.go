@@ -22,6 +22,7 @@ import (
 	"renewd/agent/config"
 	"renewd/agent/watch"
 	"renewd/platform/account"
+	"renewd/platform/footprint"
 	"renewd/platform/harden"
 	"renewd/platform/ipc"
 	"renewd/platform/paths"
@@ -243,6 +244,8 @@ const (
 	garbage      = 32 << 20 // is left lying where it is more than a share of the heap
 	leastGarbage = 10       // percent of the heap
 	mostGarbage  = 200
+
+	startTime = 2 * time.Second // after this what only the start needed is given back
 )
 
 // trim gives back what reading a large config needed and tells the collector how
@@ -260,6 +263,7 @@ func trim(tokens int) {
 	if tokens >= manyTokens {
 		debug.FreeOSMemory()
 	}
+	time.AfterFunc(startTime, func() { _ = footprint.DropText() }) // what it fails to give back is not missed
 }
 
 // untilStopped reloads the config when it changes or a signal asks for it.

@@ -1,0 +1,2 @@
+// Package footprint keeps what an idle process occupies small.
+package footprint

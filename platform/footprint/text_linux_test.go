@@ -1,0 +1,64 @@
+package footprint
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// resident is how much of this process is in memory from files, in KiB.
+func resident(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := bytes.Cut(text, []byte("RssFile:"))
+	if !ok {
+		t.Skip("this kernel does not tell")
+	}
+	n, err := strconv.Atoi(string(bytes.Fields(rest)[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// The program goes on after its text was given back, with less of it in memory.
+func TestDropText(t *testing.T) {
+	exe, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := resident(t)
+	if err := DropText(); err != nil {
+		t.Fatal(err)
+	}
+	if after := resident(t); after >= before {
+		t.Errorf("%d KiB are resident from files, %d before", after, before)
+	}
+	if again, err := os.ReadFile("/proc/self/exe"); err != nil || !bytes.Equal(again, exe) {
+		t.Errorf("the executable is another one: %v", err)
+	}
+}
+
+func TestReadOnlyPart(t *testing.T) {
+	for line, want := range map[string]bool{
+		"00400000-00a00000 r-xp 00000000 fd:00 123    /usr/bin/renewd":           true,
+		"00a00000-01400000 r--p 00600000 fd:00 123    /usr/bin/renewd":           true,
+		"01400000-01480000 rw-p 01000000 fd:00 123    /usr/bin/renewd":           false,
+		"7f0000000000-7f0000010000 r-xp 00000000 fd:00 9 /usr/lib/libc.so.6":     false,
+		"7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0    [stack]":             false,
+		"c000000000-c000400000 rw-p 00000000 00:00 0 ":                           false,
+		"00400000-00a00000 r-xp 00000000 fd:00 123    /usr/bin/renewd (deleted)": true,
+		"nonsense r-xp 0 0 0 /usr/bin/renewd":                                    false,
+	} {
+		if _, _, ok := readOnlyPart(line, "/usr/bin/renewd"); ok != want {
+			t.Errorf("%q: %v", line, ok)
+		}
+	}
+	if from, to, _ := readOnlyPart("00400000-00a00000 r-xp 00000000 fd:00 123 /x", "/x"); from != 0x400000 || to != 0xa00000 {
+		t.Errorf("%x-%x", from, to)
+	}
+}
