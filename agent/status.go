@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"errors"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -46,6 +48,7 @@ type SinkStatus struct {
 	ID     string    `json:"id"`
 	OK     bool      `json:"ok"`
 	Error  string    `json:"error,omitempty"`
+	Cause  string    `json:"cause,omitempty"` // the system's own words for it, without a path
 	Since  time.Time `json:"since,omitzero"`
 	Errors uint32    `json:"errors,omitempty"` // since the agent started
 }
@@ -100,6 +103,9 @@ func (t Token) Status() Status {
 		ss := SinkStatus{ID: d.sink.ID(), OK: d.err == nil, Errors: d.errs}
 		if d.err != nil {
 			ss.Error, ss.Since = d.err.Error(), d.failSince
+			if e, ok := errors.AsType[syscall.Errno](d.err); ok {
+				ss.Cause = e.Error()
+			}
 		}
 		s.Sinks = append(s.Sinks, ss)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,43 +94,48 @@ func (d *daemon) statusLine() string {
 	return s.text(time.Now())
 }
 
-// summary is all tokens in one line; it holds names and kinds, no texts that came
-// from elsewhere.
+// summary is all tokens in one line. Every user of the machine may read it: it
+// holds names, kinds and the system's words for an error, no paths and no texts
+// that came from elsewhere.
 type summary struct {
-	tokens, invalid, troubled int
-	first                     string // of the invalid ones, else of the troubled ones
-	next                      time.Time
-	configRefused, stateFails bool
+	tokens                       int
+	invalid, unwritten, troubled trouble
+	next                         time.Time
+	configRefused, stateFails    bool
+}
+
+// trouble counts the tokens that have one kind of it and says what the first has.
+type trouble struct {
+	n     int
+	first string
+}
+
+func (t *trouble) add(name, what string) {
+	if t.n++; t.n == 1 {
+		t.first = name + ": " + what
+	}
 }
 
 func (s *summary) add(t agent.Status) {
 	s.tokens++
 	what := ""
-	for _, p := range t.Problems {
-		what = string(p.Kind)
-	}
-	for _, k := range t.Sinks {
-		if !k.OK && what == "" {
-			what = "a sink cannot be written"
-		}
+	if len(t.Problems) > 0 {
+		what = string(t.Problems[0].Kind) // that of the login, where the refresh failed too
 	}
 	if t.Unsaved && what == "" {
 		what = "not saved"
 	}
 	switch {
 	case !t.Valid:
-		if what == "" {
-			what = string(t.State)
-		}
-		if s.invalid == 0 {
-			s.first = t.Name + ": " + what
-		}
-		s.invalid++
+		s.invalid.add(t.Name, cmp.Or(what, string(t.State)))
 	case what != "":
-		if s.first == "" {
-			s.first = t.Name + ": " + what
+		s.troubled.add(t.Name, what)
+	}
+	for _, k := range t.Sinks {
+		if !k.OK {
+			s.unwritten.add(t.Name, cmp.Or(k.Cause, "not as it should be"))
+			break
 		}
-		s.troubled++
 	}
 	if !t.NextRenewal.IsZero() && (s.next.IsZero() || t.NextRenewal.Before(s.next)) {
 		s.next = t.NextRenewal
@@ -141,14 +147,14 @@ func (s *summary) text(now time.Time) string {
 	if s.tokens == 0 {
 		out[0] = "no tokens in the config"
 	}
-	switch {
-	case s.invalid > 0:
-		out = append(out, fmt.Sprintf("%d not valid (%s)", s.invalid, s.first))
-	case s.troubled > 0:
-		out = append(out, fmt.Sprintf("%d in trouble (%s)", s.troubled, s.first))
-	}
-	if !s.next.IsZero() {
-		out = append(out, "next renewal "+until(s.next.Sub(now)))
+	well := len(out)
+	for _, x := range []struct {
+		trouble
+		what string
+	}{{s.invalid, "not valid"}, {s.unwritten, "cannot be written"}, {s.troubled, "in trouble"}} {
+		if x.n > 0 {
+			out = append(out, fmt.Sprintf("%d %s (%s)", x.n, x.what, x.first))
+		}
 	}
 	if s.configRefused {
 		out = append(out, "the config on disk is refused and an older one runs")
@@ -156,7 +162,11 @@ func (s *summary) text(now time.Time) string {
 	if s.stateFails {
 		out = append(out, "the state cannot be written")
 	}
-	if s.invalid+s.troubled > 0 || s.configRefused || s.stateFails {
+	bad := len(out) > well
+	if !s.next.IsZero() {
+		out = append(out, "next renewal "+until(s.next.Sub(now)))
+	}
+	if bad {
 		out = append(out, "see: renewd status")
 	}
 	return strings.Join(out, ", ")

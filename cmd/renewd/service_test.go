@@ -13,9 +13,9 @@ func TestStatusLineSaysHowAllIs(t *testing.T) {
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	in := func(d time.Duration) time.Time { return now.Add(d) }
 	good := agent.Status{Name: "a", Valid: true, State: agent.StateValid, NextRenewal: in(12*time.Second + 400*time.Millisecond)}
-	held := agent.Status{Name: "c", State: agent.StateHeld, NextRenewal: in(35 * time.Minute), Problems: []agent.Problem{{Kind: agent.Rejected, Detail: "hunter2"}}}
+	held := agent.Status{Name: "c", State: agent.StateHeld, NextRenewal: in(35 * time.Minute), Problems: []agent.Problem{{Kind: agent.Rejected, Detail: "hunter2"}, {Kind: agent.SessionOver}}}
 	full := good
-	full.Name, full.Sinks = "d", []agent.SinkStatus{{ID: "file", Error: "/secret/place: no space left"}}
+	full.Name, full.Sinks = "d", []agent.SinkStatus{{ID: "file", Error: "write \"/secret/place\": no space left on device", Cause: "no space left on device"}}
 	for _, c := range []struct {
 		tokens []agent.Status
 		sum    summary
@@ -25,9 +25,9 @@ func TestStatusLineSaysHowAllIs(t *testing.T) {
 		{[]agent.Status{good}, summary{}, "1 token, next renewal in 12 s"},
 		{[]agent.Status{good, good, good}, summary{}, "3 tokens, next renewal in 12 s"},
 		{[]agent.Status{held}, summary{}, "1 token, 1 not valid (c: rejected), next renewal in 35 min, see: renewd status"},
-		{[]agent.Status{full, held}, summary{}, "2 tokens, 1 not valid (c: rejected), next renewal in 12 s, see: renewd status"},
-		{[]agent.Status{good, full}, summary{}, "2 tokens, 1 in trouble (d: a sink cannot be written), next renewal in 12 s, see: renewd status"},
-		{[]agent.Status{good}, summary{configRefused: true, stateFails: true}, "1 token, next renewal in 12 s, the config on disk is refused and an older one runs, the state cannot be written, see: renewd status"},
+		{[]agent.Status{full, held}, summary{}, "2 tokens, 1 not valid (c: rejected), 1 cannot be written (d: no space left on device), next renewal in 12 s, see: renewd status"},
+		{[]agent.Status{good, full}, summary{}, "2 tokens, 1 cannot be written (d: no space left on device), next renewal in 12 s, see: renewd status"},
+		{[]agent.Status{good}, summary{configRefused: true, stateFails: true}, "1 token, the config on disk is refused and an older one runs, the state cannot be written, next renewal in 12 s, see: renewd status"},
 	} {
 		s := c.sum
 		for _, st := range c.tokens {
