@@ -44,7 +44,13 @@ const (
 // Verify returns an *UntrustedError where somebody else could change the file at
 // path, or swap it or a directory above it for another, by owners and access
 // lists.
-func Verify(path string) error {
+func Verify(path string) error { return upwards(path, changesFile) }
+
+// VerifyDir is Verify for a directory, in which others may make files of their
+// own, but not touch those of somebody else.
+func VerifyDir(path string) error { return upwards(path, changesDir) }
+
+func upwards(path string, rights windows.ACCESS_MASK) error {
 	me, err := Own()
 	if err != nil {
 		return err
@@ -53,7 +59,6 @@ func Verify(path string) error {
 	if err != nil {
 		return err
 	}
-	rights := windows.ACCESS_MASK(changesFile)
 	for at := path; ; at = filepath.Dir(at) {
 		sd, err := windows.GetNamedSecurityInfo(at, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 		if err != nil {

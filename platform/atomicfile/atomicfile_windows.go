@@ -110,12 +110,22 @@ func (w *Writer) Remove(path string, ours func(content []byte) bool) (bool, erro
 	return true, nil
 }
 
-// VerifyDir reports whether path is a directory. Whom its access list lets in is
-// judged by the config's own check.
+// VerifyDir reports whether path is a directory in which, and above which, nobody
+// but SYSTEM, administrators and the process's account could swap one thing for
+// another. What a link leads to is judged as well as the link.
 func VerifyDir(path string) error {
 	fi, err := os.Stat(path)
 	if err == nil && !fi.IsDir() {
 		err = windows.ERROR_DIRECTORY
+	}
+	if err == nil {
+		err = account.VerifyDir(path)
+	}
+	if real, lerr := filepath.EvalSymlinks(path); err == nil && lerr == nil && !strings.EqualFold(real, path) {
+		err = account.VerifyDir(real)
+	}
+	if _, bad := errors.AsType[*account.UntrustedError](err); bad {
+		err = fmt.Errorf("%w: %w", ErrUnsafeDir, err)
 	}
 	if err != nil {
 		return &Error{Op: "open directory", Path: path, Err: err, Hint: hint(err)}
@@ -290,6 +300,8 @@ func sweepTemps(dir string) {
 
 func hint(err error) string {
 	switch {
+	case errors.Is(err, ErrUnsafeDir):
+		return "take the right away from them: icacls shows who has which"
 	case errors.Is(err, ErrUnsafeTarget):
 		return "renewd does not replace it: delete it yourself"
 	case errors.Is(err, os.ErrNotExist):

@@ -187,6 +187,26 @@ func TestUnsafeTargetsAreRefusedAndLeftAlone(t *testing.T) {
 	}
 }
 
+func TestDirectoriesThatOthersCanChangeAreRefused(t *testing.T) {
+	dir, w := t.TempDir(), NewWriter()
+	everybody, err := windows.SecurityDescriptorFromString("D:P(A;OICI;FA;;;WD)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := everybody.DACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, w, filepath.Join(dir, "x"), "old", Created)
+	if err := windows.SetNamedSecurityInfo(dir, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, list, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Put(filepath.Join(dir, "x"), []byte("new"), Access{})
+	if e, ok := errors.AsType[*Error](err); !ok || !errors.Is(err, ErrUnsafeDir) || e.Hint == "" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestSweepTakesOnlyWhatNoWriterHolds(t *testing.T) {
 	dir := t.TempDir()
 	left, other := filepath.Join(dir, tempPrefix+rand.Text()+tempSuffix), filepath.Join(dir, "other.tmp")
