@@ -45,8 +45,8 @@ type wine struct {
 // Debian 12 has: so nothing is installed, and the programs are told to use the
 // libc beside them.
 const wineScript = `set -eu
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' | head -n 1)
-case "$mirror" in *security*) mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' | grep -v security | head -n 1);; esac
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' | grep -v security | head -n 1)
+[ -n "$mirror" ] || { echo "apt has no source of packages, or no list of one: apt-get update"; exit 1; }
 mkdir -p apt/lists/partial apt/archives/partial debs root
 : >apt/status
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >apt/sources
