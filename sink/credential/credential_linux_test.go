@@ -65,20 +65,20 @@ func (b *buffer) String() string {
 // world is a Server of an agent with the tokens a and b.json, and a log.
 type world struct {
 	path string
-	may  chan struct{} // closed: logins succeed
+	a, b chan struct{} // closed: the logins of that token succeed
 	peer atomic.Pointer[ipc.Peer]
 	log  buffer
 	stop func()
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{path: filepath.Join(t.TempDir(), "s"), may: make(chan struct{})}
+	w := &world{path: filepath.Join(t.TempDir(), "s"), a: make(chan struct{}), b: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(&w.log, nil))
 	a, err := agent.New(agent.Options{Store: forgetful{}, Clock: now, BootID: "b", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Apply([]*agent.Spec{{Name: "a", Source: &source{w.may}}, {Name: "b.json", Source: &source{w.may}}}, nil); err != nil {
+	if err := a.Apply([]*agent.Spec{{Name: "a", Source: &source{w.a}}, {Name: "b.json", Source: &source{w.b}}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	s, err := New(Options{Agent: a, Log: log, Peer: func(c net.Conn) (ipc.Peer, error) {
@@ -104,15 +104,22 @@ func newWorld(t *testing.T) *world {
 	})
 	t.Cleanup(func() {
 		w.stop()
-		select {
-		case <-w.may:
-		default:
-			close(w.may)
-		}
+		w.open()
 		end()
 		running.Wait()
 	})
 	return w
+}
+
+// open lets every login succeed.
+func (w *world) open() {
+	for _, may := range []chan struct{}{w.a, w.b} {
+		select {
+		case <-may:
+		default:
+			close(may)
+		}
+	}
 }
 
 // load does what systemd does: it binds, connects, closes its half and reads.
@@ -145,7 +152,7 @@ func from(id string) string {
 // follows, and nothing where the name means nothing.
 func TestUnitsGetTheCredentialTheyName(t *testing.T) {
 	w := newWorld(t)
-	close(w.may)
+	w.open()
 	for id, want := range map[string]string{
 		"a": "value", "a.raw": "value", "a.header": "Authorization: Bearer value\n", "b.json": "value",
 		"b.json.header": "Authorization: Bearer value\n", "c": "", "a.netrc": "", "a.": "", ".raw": "", "header": "",
@@ -170,7 +177,7 @@ func TestUnitsWaitForTheirToken(t *testing.T) {
 		t.Fatalf("it got %q before there was a token", g)
 	case <-time.After(50 * time.Millisecond):
 	}
-	w.may <- struct{}{}
+	close(w.a)
 	if g := <-got; g != "value" {
 		t.Errorf("it got %q", g)
 	}
@@ -190,7 +197,7 @@ func TestUnitsWaitForTheirToken(t *testing.T) {
 // believed.
 func TestNobodyElseGetsACredential(t *testing.T) {
 	w := newWorld(t)
-	close(w.may)
+	w.open()
 	me, err := ipc.Self()
 	if err != nil {
 		t.Fatal(err)
