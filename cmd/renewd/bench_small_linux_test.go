@@ -203,43 +203,65 @@ func TestNoWorkAtStart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts many processes")
 	}
-	spent := regexp.MustCompile(`(?m)^init (\S+) @\S+ ms, (\S+) ms clock`)
-	// The trace tells wall time, to which other processes can only add: of each
-	// package the least of many starts is what it costs.
-	least := map[string]float64{}
-	// 0.5 ms is the aim, which is met on a quiet machine; the same binary takes a
-	// fifth more an hour later. A package too many costs more than that.
-	const most, aim, bound = 400, 0.5, 0.6
+	yardstick := filepath.Join(t.TempDir(), "yardstick")
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", yardstick, "./testdata/yardstick").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// 0.5 ms is the aim. One binary takes 0.48 ms or 0.65 by the hour, on a machine
+	// whose cores are shared, so what is judged is what it would take where a client
+	// of HTTP takes the usual 0.25 ms. A package too many costs more than a tenth.
+	const most, usual, aim, bound = 400, 0.25, 0.5, 0.6
 	// It asks at its start which service manager runs, 0.17 ms, and is given.
 	const asks = "github.com/kardianos/service"
-	total, dearest := 0.0, ""
-	for n := 1; n <= most && (n <= 100 || total > aim); n++ {
-		c := exec.Command(theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
-		c.Env = []string{"GODEBUG=inittrace=1"}
-		out, _ := c.CombinedOutput() // no agent answers there
-		for _, m := range spent.FindAllStringSubmatch(string(out), -1) {
-			ms, err := strconv.ParseFloat(m[2], 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if was, ok := least[m[1]]; !ok || ms < was {
-				least[m[1]] = ms
-			}
+	ours, theirs := inits{}, inits{}
+	judged, total, dearest := 0.0, 0.0, ""
+	for n := 1; n <= most && (n <= 100 || judged > aim); n++ {
+		theirs.add(t, yardstick)
+		ours.add(t, theBinary(t), "get", "x", "--socket", filepath.Join(t.TempDir(), "none"))
+		slow, _ := theirs.sum("")
+		total, dearest = ours.sum(asks)
+		judged = total / max(1, slow/usual)
+	}
+	t.Logf("%d packages take %.2f ms to initialise, %.2f by the yardstick, and %s %.2f ms", len(ours), total, judged, asks, ours[asks])
+	if len(ours) == 0 || len(theirs) == 0 || judged > bound {
+		t.Errorf("packages take %.2f ms to initialise, want at most %.1f ms; the dearest is %s", judged, bound, dearest)
+	}
+}
+
+// inits are the least that each package took to initialise, in ms: other
+// processes can only add to the time on the wall, which is what the trace tells.
+type inits map[string]float64
+
+var initLine = regexp.MustCompile(`(?m)^init (\S+) @\S+ ms, (\S+) ms clock`)
+
+// add starts a program once.
+func (in inits) add(t *testing.T, argv ...string) {
+	t.Helper()
+	c := exec.Command(argv[0], argv[1:]...)
+	c.Env = []string{"GODEBUG=inittrace=1"}
+	out, _ := c.CombinedOutput() // it may fail, as no agent answers
+	for _, m := range initLine.FindAllStringSubmatch(string(out), -1) {
+		ms, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			t.Fatal(err)
 		}
-		total, dearest = 0, ""
-		for pkg, ms := range least {
-			if pkg == asks {
-				continue
-			}
-			if total += ms; ms > least[dearest] {
-				dearest = pkg
-			}
+		if was, ok := in[m[1]]; !ok || ms < was {
+			in[m[1]] = ms
 		}
 	}
-	t.Logf("%d packages take %.2f ms to initialise, and %s %.2f ms", len(least), total, asks, least[asks])
-	if len(least) == 0 || total > bound {
-		t.Errorf("packages take %.2f ms to initialise, want at most %.1f ms; the dearest is %s", total, bound, dearest)
+}
+
+// sum is what all but one package take together, and the dearest of them.
+func (in inits) sum(but string) (total float64, dearest string) {
+	for pkg, ms := range in {
+		if pkg == but {
+			continue
+		}
+		if total += ms; ms > in[dearest] {
+			dearest = pkg
+		}
 	}
+	return total, dearest
 }
 
 // BenchmarkStart is the time from exec to the first token's file, of an agent
