@@ -32,6 +32,7 @@ type Config struct {
 	Metrics  Metrics           `yaml:"metrics"`
 	Defaults Defaults          `yaml:"defaults"`
 	Policy   Policy            `yaml:"policy"`
+	Landlock string            `yaml:"landlock"` // auto, none
 	Hosts    map[string]Limits `yaml:"hosts"`
 	Tokens   map[string]*Token `yaml:"tokens"`
 

@@ -57,6 +57,7 @@ func (v *validator) settings() {
 	v.oneOf(v.at, "log.format", c.Log.Format, "auto", "text", "json")
 	v.oneOf(v.at, "policy.insecure", c.Policy.Insecure, "refuse")
 	v.oneOf(v.at, "policy.plain_secrets", c.Policy.PlainSecrets, "refuse")
+	v.oneOf(v.at, "landlock", c.Landlock, "auto", "none")
 	if l := c.Metrics.Listen; l != "" {
 		host, port, err := net.SplitHostPort(l)
 		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {

@@ -50,6 +50,7 @@ type built struct {
 	specs   []*agent.Spec
 	hosts   map[string]agent.HostLimits
 	watched map[string][]watched // by path
+	runs    string               // the first key that has a program run; "" where none has
 }
 
 // watched is what a changed file means.
@@ -98,6 +99,7 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 			out.specs = append(out.specs, s)
 		}
 	}
+	out.runs = b.judge.runs
 	return out, problems
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -43,6 +44,7 @@ type daemon struct {
 	changed   chan struct{} // a file of the config changed
 	hup       <-chan os.Signal
 	began     settings // what a reload cannot change
+	confined  atomic.Pointer[confined]
 
 	notify *service.Notifier // nil: nobody is told
 	turned chan struct{}     // the loop did
@@ -134,19 +136,23 @@ func (d *daemon) build(c *config.Config, problems config.Problems, err error) (*
 		return nil, nil, err
 	}
 	problems = append(problems, judge(c, d.builder)...)
+	problems = append(problems, d.outOfReach(c, nil)...) // before sources read their certificates
 	if problems.Fatal() {
 		return nil, problems, nil
 	}
 	b, more := d.builder.build(c)
-	return b, problems.With(more).Sorted(), nil
+	problems = problems.With(more)
+	if !problems.Fatal() {
+		problems = problems.With(d.outOfReach(c, b))
+	}
+	return b, problems.Sorted(), nil
 }
+
+func (d *daemon) stateDir(c *config.Config) string { return cmp.Or(string(c.State.Dir), d.paths.State) }
 
 // open takes the state and makes the agent.
 func (d *daemon) open(c *config.Config) error {
-	dir := d.paths.State
-	if c.State.Dir != "" {
-		dir = string(c.State.Dir)
-	}
+	dir := d.stateDir(c)
 	if err := paths.MakePrivate(dir); err != nil {
 		return fail(exitFailed, "make it writable by this user, or set state: {dir: …}", "make the state directory: %w", err)
 	}
@@ -240,6 +246,7 @@ func (d *daemon) reload() config.Problems {
 		d.log.Error(msgRefused, agent.KeyError, err)
 		return problems
 	}
+	d.confine(c, b)
 	trim(tokens)
 	return problems
 }

@@ -34,16 +34,17 @@ var bans = []ban{
 
 // homes are the only packages that may import a module directly.
 var homes = map[string]string{
-	"github.com/fsnotify/fsnotify":  "renewd/agent/watch",
-	"github.com/golang-jwt/jwt/v5":  "renewd/agent/source/signer",
-	"github.com/lmittmann/tint":     "renewd/cmd/renewd",
-	"rsc.io/qr":                     "renewd/cmd/renewd",
-	"github.com/spf13/cobra":        "renewd/cmd/renewd",
-	"go.yaml.in/yaml/v4":            "renewd/agent/config",
-	"go.etcd.io/bbolt":              "renewd/agent/state",
-	"github.com/Microsoft/go-winio": "renewd/platform/ipc",
-	"github.com/kardianos/service":  "renewd/platform/service",
-	"github.com/zalando/go-keyring": "renewd/platform/keyring",
+	"github.com/fsnotify/fsnotify":        "renewd/agent/watch",
+	"github.com/golang-jwt/jwt/v5":        "renewd/agent/source/signer",
+	"github.com/lmittmann/tint":           "renewd/cmd/renewd",
+	"rsc.io/qr":                           "renewd/cmd/renewd",
+	"github.com/spf13/cobra":              "renewd/cmd/renewd",
+	"go.yaml.in/yaml/v4":                  "renewd/agent/config",
+	"go.etcd.io/bbolt":                    "renewd/agent/state",
+	"github.com/Microsoft/go-winio":       "renewd/platform/ipc",
+	"github.com/kardianos/service":        "renewd/platform/service",
+	"github.com/zalando/go-keyring":       "renewd/platform/keyring",
+	"github.com/landlock-lsm/go-landlock": "renewd/platform/harden",
 }
 
 func goList(t *testing.T, args ...string) [][]string {

@@ -25,6 +25,8 @@ import (
 type judgement struct {
 	refusePlain, refuseInsecure bool
 
+	runs string // the first key that has a program run; "" where none has
+
 	open   map[string]bool   // by file: every user can read it
 	told   map[string]bool   // by file: a problem says so already
 	unsafe map[string]string // by program: why it may not be run; "" is fine
@@ -143,17 +145,8 @@ func (j *judgement) secretFile(pl config.Place, path, file string) config.Proble
 func (j *judgement) clientKey(t *config.Token, c *config.Config) config.Problems {
 	tls := c.Defaults.TLS
 	pl, path := c.Place(), "defaults.tls.key_file"
-	var own *http.Overrides
-	switch {
-	case t.Source.Use != nil:
-		own = &t.Source.Use.Overrides
-	case t.Source.HTTP != nil:
-		own = &t.Source.HTTP.Overrides
-	case t.Source.OAuth2 != nil:
-		own = &http.Overrides{TLS: t.Source.OAuth2.TLS}
-	}
-	if own != nil && own.TLS != nil && own.TLS.KeyFile != "" {
-		tls, pl, path = own.TLS, t.Place(), "tls.key_file"
+	if own := ownTLS(t); own != nil && own.KeyFile != "" {
+		tls, pl, path = own, t.Place(), "tls.key_file"
 	}
 	if tls == nil || tls.KeyFile == "" {
 		return nil
@@ -174,6 +167,9 @@ func (j *judgement) state(c *config.Config) config.Problems {
 func (j *judgement) program(pl config.Place, path, name string) config.Problems {
 	if name == "" {
 		return nil
+	}
+	if j.runs == "" {
+		j.runs = pl.Problem(spec.Problem{Path: path}).Path
 	}
 	why, known := j.unsafe[name]
 	if !known {

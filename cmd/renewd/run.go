@@ -83,8 +83,8 @@ func runAgent(ctx context.Context, stderr io.Writer, n *service.Notifier, config
 	}
 	out.OnLost(func(lines int) { d.log.Warn("log lines were dropped: nobody read them", agent.KeyCount, lines) })
 	d.hup, d.began = hup, settingsOf(c)
-	if err := harden.NoCore(); err != nil {
-		d.log.Warn("core dumps cannot be switched off", agent.KeyError, err)
+	if err := harden.Process(); err != nil {
+		d.log.Warn("process cannot be hardened", agent.KeyError, err)
 	}
 	defer d.close()
 	if once {
@@ -156,6 +156,7 @@ func (d *daemon) once(ctx context.Context, c *config.Config, b *built) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	d.confine(c, b)
 	runCtx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
@@ -207,6 +208,8 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 		return err
 	}
 	stopCredentials := d.credentials()
+	d.warnRoot(c, b)
+	d.confine(c, b) // all sockets are there
 	runCtx, stopRun := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
@@ -310,31 +313,4 @@ func (d *daemon) reloadCall(context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// configError says why the config as it is on disk is not the running one.
-func (d *daemon) configError() string {
-	p := d.problems.Load()
-	if p == nil || !p.Fatal() {
-		return ""
-	}
-	for _, x := range *p {
-		if !x.Warn {
-			return x.String()
-		}
-	}
-	return ""
-}
-
-// about is what status says to managers beside the tokens.
-func (d *daemon) about() socket.About {
-	a := socket.About{Config: d.configPath, State: "sealed with " + d.state.SealedBy()}
-	if p := d.problems.Load(); p != nil {
-		for _, x := range *p {
-			if x.Warn {
-				a.Warnings = append(a.Warnings, x.String())
-			}
-		}
-	}
-	return a
 }

@@ -22,6 +22,7 @@ type listing struct {
 	Time        time.Time      `json:"time,omitzero"`
 	Config      string         `json:"config,omitempty"`
 	State       string         `json:"state,omitempty"` // what seals it
+	Process     string         `json:"process,omitempty"`
 	StateError  string         `json:"state_error,omitempty"`
 	ConfigError string         `json:"config_error,omitempty"`
 	Warnings    []string       `json:"warnings,omitempty"`
@@ -157,6 +158,9 @@ func drawStatus(w io.Writer, l *listing, now time.Time, st style, bars bool) err
 	}
 	if l.State != "" {
 		fmt.Fprintln(&b, "state: "+l.State)
+	}
+	if l.Process != "" {
+		fmt.Fprintln(&b, "process: "+l.Process)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -254,7 +254,7 @@ func (b *builder) copyright(goos string) error {
 		if len(f) != 3 {
 			continue
 		}
-		found, _ := filepath.Glob(filepath.Join(f[2], "LICENSE*"))
+		found, _ := filepath.Glob(filepath.Join(f[2], "L[Ii][Cc][Ee][Nn][Ss][Ee]*"))
 		more, _ := filepath.Glob(filepath.Join(f[2], "COPYING*"))
 		notice, _ := filepath.Glob(filepath.Join(f[2], "NOTICE*"))
 		found = append(append(found, more...), notice...)

@@ -207,6 +207,10 @@ func TestE2EPackageLives(t *testing.T) {
 	}
 	b.eventually("a status line", 10*time.Second, func() bool { return strings.HasPrefix(b.show("StatusText"), "1 token, next renewal in ") })
 
+	if said := b.run("renewd", "status"); !strings.Contains(said, "\nprocess: confined by Landlock") {
+		t.Errorf("the service does not confine itself:\n%s", said)
+	}
+
 	b.readersAreTold()
 	b.reloads()
 	b.part("credentials", b.loadsCredentials)

@@ -101,7 +101,7 @@ func (w *Writer) verified(path string) (*opened, error) {
 		}
 		o.close()
 	}
-	f, st, err := walk(path)
+	f, st, err := walk(path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (w *Writer) verified(path string) (*opened, error) {
 // VerifyDir reports whether path and every directory above it belong to root or
 // to the process's user and are not writable by others, sticky ones excepted.
 func VerifyDir(path string) error {
-	f, _, err := walk(path)
+	f, _, err := walk(path, searchOnly)
 	if err != nil {
 		return err
 	}
@@ -132,13 +132,14 @@ func VerifyDir(path string) error {
 }
 
 // walk opens path one name at a time without following symlinks by itself: each
-// directory is judged by the descriptor that the next step starts from.
-func walk(path string) (*os.File, *unix.Stat_t, error) {
+// directory is judged by the descriptor that the next step starts from. how opens
+// the last one: only what is open for reading can be fsynced.
+func walk(path string, how int) (*os.File, *unix.Stat_t, error) {
 	path = filepath.Clean(path)
 	if !filepath.IsAbs(path) {
 		return nil, nil, &Error{Op: "open directory", Path: path, Err: errors.New("path is not absolute")}
 	}
-	cur := walker{fd: -1, st: new(unix.Stat_t)}
+	cur := walker{fd: -1, st: new(unix.Stat_t), how: how}
 	err := cur.enter(unix.AT_FDCWD, "/", path == "/")
 	for left := split(path); err == nil && len(left) > 0; {
 		name := left[0]
@@ -164,6 +165,7 @@ type walker struct {
 	at    string // where fd is
 	st    *unix.Stat_t
 	links int
+	how   int
 }
 
 func (c *walker) close() {
@@ -173,13 +175,14 @@ func (c *walker) close() {
 	c.fd = -1
 }
 
-// enter steps into one directory and verifies it. The last one is opened for
-// reading, since only that can be fsynced; the ones above may be search-only.
+// enter steps into one directory and verifies it. All but the last may be
+// search-only.
 func (c *walker) enter(from int, name string, last bool) error {
-	flags := searchOnly | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	flags := searchOnly
 	if last {
-		flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+		flags = c.how
 	}
+	flags |= unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	at := filepath.Join(c.at, name)
 	if name == "/" {
 		at = name

@@ -74,6 +74,7 @@ type Options struct {
 type About struct {
 	Config   string   `json:"config,omitempty"`   // path of the config
 	State    string   `json:"state,omitempty"`    // what seals the state
+	Process  string   `json:"process,omitempty"`  // what it has given up
 	Warnings []string `json:"warnings,omitempty"` // of the config
 }
 

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"renewd/agent"
+	"renewd/agent/config"
+	"renewd/agent/source/wire"
+	"renewd/platform/harden"
+)
+
+const (
+	msgConfined    = "process confined"
+	msgNotConfined = "process not confined"
+	msgOutOfReach  = "directory out of reach"
+	msgRoot        = "agent runs as root, and nothing in its config needs that"
+)
+
+// confined is what this process has given up and what it works with.
+type confined struct {
+	how  *harden.Confinement
+	why  string // it is not confined
+	dirs harden.Dirs
+}
+
+func (c *confined) String() string {
+	if c.why != "" {
+		return "not confined: " + c.why
+	}
+	return c.how.String()
+}
+
+// replaced says which directories the agent works with and cannot reach.
+func (c *confined) replaced() (out []string) {
+	for _, dir := range c.how.Lacks(c.dirs) {
+		out = append(out, fmt.Sprintf("%s is out of reach: it was replaced, or was not there when the agent confined itself; restart the agent", dir))
+	}
+	return out
+}
+
+// confine gives up, once, all that a config with tokens does not name. An agent
+// that has none yet waits for its config, which may name anything.
+func (d *daemon) confine(c *config.Config, b *built) {
+	was := d.confined.Load()
+	if len(b.specs) == 0 || was != nil && was.why != "" {
+		return
+	}
+	now := &confined{how: &harden.Confinement{}, dirs: d.places(c, b)}
+	switch {
+	case was != nil:
+		now.how = was.how
+	case c.Landlock == "none":
+		now.why = "landlock: none in the config"
+	case b.runs != "":
+		now.why = b.runs + " runs a program, which would be confined too"
+	default:
+		how, err := harden.Confine(now.dirs)
+		if now.how = how; err != nil {
+			now.why = err.Error()
+		}
+	}
+	d.confined.Store(now)
+	if was == nil {
+		d.tellConfined(now)
+	}
+}
+
+func (d *daemon) tellConfined(c *confined) {
+	if c.why != "" {
+		d.log.Info(msgNotConfined, "reason", c.why)
+		return
+	}
+	d.log.Info(msgConfined, "by", c.String())
+	for _, text := range c.replaced() {
+		d.log.Warn(msgOutOfReach, agent.KeyError, text)
+	}
+}
+
+// outOfReach refuses a config that needs what this process has given up: nothing
+// brings that back but a new process. b is nil where nothing is built yet.
+func (d *daemon) outOfReach(c *config.Config, b *built) (out config.Problems) {
+	now := d.confined.Load()
+	if now == nil || !now.how.On() {
+		return nil
+	}
+	const hint = "restart the agent, or write landlock: none and restart it once"
+	if b != nil && b.runs != "" {
+		out = append(out, config.Problem{File: d.configPath, Path: b.runs, Msg: "runs a program, and the running agent has given that up", Hint: hint})
+	}
+	for _, dir := range now.how.Lacks(d.places(c, b)) {
+		// What was in use when it was replaced is a warning: the agent goes on.
+		if !slices.Contains(now.dirs.Read, dir) && !slices.Contains(now.dirs.Write, dir) {
+			out = append(out, config.Problem{File: d.configPath, Hint: hint,
+				Msg: fmt.Sprintf("%s is out of reach of the running agent, which has given up all that its config did not name", dir)})
+		}
+	}
+	return out
+}
+
+// places are the directories that the agent works with under c.
+func (d *daemon) places(c *config.Config, b *built) harden.Dirs {
+	read, write := places{}, places{}
+	write.dir(d.paths.Runtime, d.stateDir(c), filepath.Dir(d.paths.Socket))
+	read.file(d.configPath)
+	read.file(c.Files...)
+	read.dir(c.Dirs...)
+	read.dir(os.Getenv("CREDENTIALS_DIRECTORY"))
+	read.tls(c.Defaults.TLS)
+	for _, t := range c.Tokens {
+		read.tls(ownTLS(t))
+	}
+	if b != nil {
+		for path, what := range b.watched {
+			if slices.ContainsFunc(what, func(w watched) bool { return w.kind == watchSink }) {
+				write.dir(filepath.Dir(path))
+			} else {
+				read.file(path)
+			}
+		}
+	}
+	return harden.Dirs{Read: sortedKeys(read), Write: sortedKeys(write)}
+}
+
+// places is a set of directories.
+type places map[string]bool
+
+func (p places) dir(dirs ...string) {
+	for _, d := range dirs {
+		if filepath.IsAbs(d) {
+			p[d] = true
+		}
+	}
+}
+
+// file adds the directory of each file, and where a link leads.
+func (p places) file(files ...string) {
+	for _, f := range files {
+		p.dir(filepath.Dir(f))
+		if real, err := filepath.EvalSymlinks(f); err == nil {
+			p.dir(filepath.Dir(real))
+		}
+	}
+}
+
+func (p places) tls(t *wire.TLS) {
+	if t != nil {
+		p.file(string(t.CAFile), string(t.CertFile), string(t.KeyFile))
+	}
+}
+
+// ownTLS is what a token's source says of TLS itself; nil where it says nothing.
+func ownTLS(t *config.Token) *wire.TLS {
+	switch {
+	case t.Source.Use != nil:
+		return t.Source.Use.TLS
+	case t.Source.HTTP != nil:
+		return t.Source.HTTP.TLS
+	case t.Source.OAuth2 != nil:
+		return t.Source.OAuth2.TLS
+	}
+	return nil
+}
+
+// warnRoot says that a service has more rights than it needs. It keeps them: what
+// it made so far belongs to root.
+func (d *daemon) warnRoot(c *config.Config, b *built) {
+	managed := d.notify.On() || os.Getenv("INVOCATION_ID") != "" || os.Getpid() == 1
+	if os.Geteuid() != 0 || !managed || len(b.specs) == 0 || b.runs != "" {
+		return
+	}
+	for _, t := range c.Tokens {
+		for i := range t.Sinks {
+			if t.Sinks[i].Owner != "" {
+				return
+			}
+		}
+	}
+	d.log.Warn(msgRoot, agent.KeyHint, "run it as an account of its own, as the unit of renewd service install does, with User=renewd or with the container's user")
+}
