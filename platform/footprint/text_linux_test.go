@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // resident is how much of this process is in memory from files, in KiB.
@@ -40,6 +42,36 @@ func TestDropText(t *testing.T) {
 	}
 	if again, err := os.ReadFile("/proc/self/exe"); err != nil || !bytes.Equal(again, exe) {
 		t.Errorf("the executable is another one: %v", err)
+	}
+}
+
+// What a loader has written into constants is still there: a position-independent
+// executable has addresses in them.
+func TestDropTextKeepsWhatWasWritten(t *testing.T) {
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	part, err := unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(part)
+	want := part[0] + 1
+	part[0] = want
+	if err := unix.Mprotect(part, unix.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	if err := DropText(); err != nil {
+		t.Fatal(err)
+	}
+	if part[0] != want {
+		t.Errorf("%#x is there, %#x was written", part[0], want)
 	}
 }
 
