@@ -213,80 +213,6 @@ func (t Token) Longest() time.Duration {
 	return t.s.keeper.lifeOf()
 }
 
-// Await waits until ok holds of what is published. It returns early, with what
-// is published, when nothing is on its way that could make it hold.
-func (t Token) Await(ctx context.Context, ok func(*Publication) bool) (*Publication, bool) {
-	k := t.s.keeper
-	for {
-		k.mu.Lock()
-		p := k.current.Load()
-		if p != nil && ok(p) {
-			k.mu.Unlock()
-			return p, true
-		}
-		stuck := k.removed || !k.renewing && k.stuck()
-		changed := k.change()
-		k.mu.Unlock()
-		if stuck {
-			return p, false
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return p, false
-		}
-	}
-}
-
-const (
-	patience    = 10 * time.Second // how long Settle waits for a further try
-	settleTries = 3                // of a sink, before Settle gives it up
-)
-
-// Settle waits until the token is valid and every sink has it. It returns false
-// when that does not come about: the context ended, only a person or a changed
-// secret could help, the next try is a while away, or a sink failed again and
-// again.
-func (t Token) Settle(ctx context.Context) bool {
-	k := t.s.keeper
-	for {
-		k.mu.Lock()
-		now := k.a.now()
-		owed, dead := false, false
-		for _, d := range k.sinks {
-			owed = owed || d.owed || d.busy
-			dead = dead || d.failures >= settleTries
-		}
-		settled := k.valid(now) && !owed && !k.unsaved && !k.moved()
-		_, next := decide(k.view(now))
-		later := !k.login.account && k.queued == notQueued && next > now.Boot+patience
-		stuck := k.removed || dead || !k.renewing && !k.valid(now) && (later || k.stuck())
-		changed := k.change()
-		k.mu.Unlock()
-		if settled || stuck {
-			return settled
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// stuck says that only a person or a changed secret brings the next token.
-func (k *keeper) stuck() bool {
-	now := k.a.now()
-	if _, next := decide(k.view(now)); k.login.account || next <= now.Boot {
-		return false
-	}
-	switch k.state(now) {
-	case StateHeld, StateLocked, StateNeedsHuman:
-		return true
-	}
-	return false
-}
-
 // SignIn asks for a login now, whatever the session.
 func (t Token) SignIn(c Caller) error {
 	k := t.s.keeper
@@ -298,29 +224,6 @@ func (t Token) SignIn(c Caller) error {
 	}
 	k.poke(pokeSignIn)
 	return nil
-}
-
-// AwaitLogin waits for what a SignIn asked for: done once the token is of a
-// later revision than before by a login. It returns false as soon as the login
-// has failed, and when ctx ends; Status says why.
-func (t Token) AwaitLogin(ctx context.Context, before uint64) (done bool) {
-	k := t.s.keeper
-	for {
-		k.mu.Lock()
-		answered := !k.renewing && !k.asked.wanted
-		failed := k.removed || answered && k.login.problem != nil
-		done := answered && !failed && k.rec.revision > before
-		changed := k.change()
-		k.mu.Unlock()
-		if done || failed {
-			return done
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
-	}
 }
 
 // Logout ends the session at its server, where that can be done, and forgets

@@ -89,16 +89,18 @@ func (s *Server) Serve(l net.Listener) error {
 			}
 			continue
 		}
+		// Who is told nothing starts without its token: one too many waits.
 		select {
 		case s.slots <- struct{}{}:
-			s.running.Go(func() {
-				defer func() { <-s.slots }()
-				defer c.Close()
-				s.answer(c)
-			})
-		default:
+		case <-s.base.Done():
 			_ = c.Close()
+			return net.ErrClosed
 		}
+		s.running.Go(func() {
+			defer func() { <-s.slots }()
+			defer c.Close()
+			s.answer(c)
+		})
 	}
 }
 
@@ -123,15 +125,14 @@ func (s *Server) answer(c net.Conn) {
 			agent.KeyHint, "this socket is for LoadCredential=NAME:PATH in a unit")
 		return
 	}
-	t, format, err := s.find(id)
+	ctx, cancel := context.WithTimeout(s.base, longestWait)
+	defer cancel()
+	t, format, p, err := s.await(ctx, id)
 	if err != nil {
 		s.o.Log.Error("credential refused", "unit", unit, "credential", id, agent.KeyError, err,
 			agent.KeyHint, "write LoadCredential=TOKEN:PATH, or TOKEN.FORMAT; renewd status lists the tokens")
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.base, longestWait)
-	defer cancel()
-	p := s.await(ctx, t)
 	if p == nil {
 		t.CountRead(agent.ReadNotValid)
 		s.o.Log.Error("credential not given: there is no valid token", "unit", unit, agent.KeyToken, t.Name())
@@ -179,29 +180,17 @@ func (s *Server) find(id string) (agent.Token, *sink.Format, error) {
 	return agent.Token{}, nil, fmt.Errorf("there is no token %q", id)
 }
 
-// await waits for a valid token, nil where none came: a unit that starts before
-// its token is there shall wait, not start without.
-func (s *Server) await(ctx context.Context, t agent.Token) *agent.Publication {
-	sub, _, _ := s.o.Agent.Subscribe(0)
-	defer func() { sub.Close() }()
-	valid := func(p *agent.Publication) bool { return p.Remaining(s.o.Agent.Now()) > 0 }
+// await waits for the valid token that id names, nil where none came: a unit that
+// starts before its token is there shall wait, not start without.
+func (s *Server) await(ctx context.Context, id string) (agent.Token, *sink.Format, *agent.Publication, error) {
 	for {
-		if p, ok := t.Await(ctx, valid); ok {
-			return p
+		t, format, err := s.find(id)
+		if err != nil {
+			return t, nil, nil, err
 		}
-		if _, there := s.o.Agent.Token(t.Name()); !there {
-			return nil // it left the config
+		if p := t.AwaitValid(ctx); p != nil || ctx.Err() != nil {
+			return t, format, p, nil
 		}
-		for news := false; !news; {
-			select {
-			case e, open := <-sub.C:
-				if !open { // it did not keep up
-					sub, _, _ = s.o.Agent.Subscribe(0)
-				}
-				news = !open || e.Name == t.Name()
-			case <-ctx.Done():
-				return nil
-			}
-		}
+		// It has left the config; another of its name may have come.
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,11 +66,12 @@ func (b *buffer) String() string {
 
 // world is a Server of an agent with the tokens a and b.json, and a log.
 type world struct {
-	path string
-	a, b chan struct{} // closed: the logins of that token succeed
-	peer atomic.Pointer[ipc.Peer]
-	log  buffer
-	stop func()
+	path  string
+	a, b  chan struct{} // closed: the logins of that token succeed
+	apply func(...*agent.Spec)
+	peer  atomic.Pointer[ipc.Peer]
+	log   buffer
+	stop  func()
 }
 
 func newWorld(t *testing.T) *world {
@@ -78,9 +81,12 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Apply([]*agent.Spec{{Name: "a", Source: &source{w.a}}, {Name: "b.json", Source: &source{w.b}}}, nil); err != nil {
-		t.Fatal(err)
+	w.apply = func(specs ...*agent.Spec) {
+		if err := a.Apply(specs, nil); err != nil {
+			t.Error(err)
+		}
 	}
+	w.apply(&agent.Spec{Name: "a", Source: &source{w.a}}, &agent.Spec{Name: "b.json", Source: &source{w.b}})
 	s, err := New(Options{Agent: a, Log: log, Peer: func(c net.Conn) (ipc.Peer, error) {
 		if p := w.peer.Load(); p != nil {
 			return *p, nil
@@ -145,7 +151,7 @@ func (w *world) load(t *testing.T, from string) string {
 }
 
 func from(id string) string {
-	return fmt.Sprintf("@%016x/unit/web.service/%s", time.Now().UnixNano(), id)
+	return fmt.Sprintf("@%016x/unit/web.service/%s", rand.Uint64(), id)
 }
 
 // A unit gets the token that its credential is named after, in the format that
@@ -190,6 +196,69 @@ func TestUnitsWaitForTheirToken(t *testing.T) {
 	w.stop()
 	if g := <-got; g != "" {
 		t.Errorf("it got %q", g)
+	}
+}
+
+// waits returns once n units wait for a token of w, of which none is there.
+func (w *world) waits(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		var all strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&all, 2)
+		switch waiting := strings.Count(all.String(), "agent.Token.AwaitValid("); {
+		case waiting == n:
+			return
+		case time.Now().After(deadline):
+			t.Fatalf("%d units wait, want %d", waiting, n)
+		}
+	}
+}
+
+// A unit that waits for a token is told at once when that leaves the config, and
+// gets the value of another that came under the same name.
+func TestUnitsWaitForWhatTheConfigNames(t *testing.T) {
+	w := newWorld(t)
+	gone, again := make(chan string, 1), make(chan string, 1)
+	go func() { gone <- w.load(t, from("b.json")) }()
+	w.waits(t, 1)
+	w.apply(&agent.Spec{Name: "a", Source: &source{w.a}})
+	if g := <-gone; g != "" || !strings.Contains(w.log.String(), `there is no token \"b.json\"`) {
+		t.Errorf("it got %q; log:\n%s", g, w.log.String())
+	}
+	go func() { again <- w.load(t, from("a")) }()
+	w.waits(t, 1)
+	w.apply()
+	w.apply(&agent.Spec{Name: "a", Source: &source{w.a}})
+	close(w.a)
+	if g := <-again; g != "value" && !strings.Contains(w.log.String(), `there is no token \"a\"`) {
+		t.Errorf("it got %q; log:\n%s", g, w.log.String())
+	}
+}
+
+// More units than are served at once get their token too, and none starts
+// without; a stop of the agent ends all that wait.
+func TestEveryUnitWaitsItsTurn(t *testing.T) {
+	w := newWorld(t)
+	got := make(chan string)
+	for range most + 20 {
+		go func() { got <- w.load(t, from("a")) }()
+	}
+	w.waits(t, most)
+	close(w.a)
+	for range most + 20 {
+		if g := <-got; g != "value" {
+			t.Fatalf("a unit got %q", g)
+		}
+	}
+	for range 50 {
+		go func() { got <- w.load(t, from("b.json")) }()
+	}
+	w.waits(t, 50)
+	w.stop()
+	for range 50 {
+		if g := <-got; g != "" {
+			t.Errorf("a unit got %q", g)
+		}
 	}
 }
 
