@@ -119,7 +119,7 @@ func (s *Server) answer(c net.Conn) {
 		s.o.Log.Warn("credential refused", "peer", peer.String(), agent.KeyHint, "only the service manager is given any; others read the token on the agent's socket")
 		return
 	}
-	unit, id, ok := Asked(c.RemoteAddr())
+	unit, id, ok := asked(c.RemoteAddr())
 	if !ok {
 		s.o.Log.Warn("credential refused", "peer", peer.String(), agent.KeyError, "it did not say for which unit it asks",
 			agent.KeyHint, "this socket is for LoadCredential=NAME:PATH in a unit")
@@ -151,9 +151,9 @@ func (s *Server) answer(c net.Conn) {
 	s.o.Log.Info(msgGiven, "unit", unit, agent.KeyToken, t.Name(), agent.KeyGeneration, p.Generation)
 }
 
-// Asked reads the unit and the credential's name from the address that systemd
+// asked reads the unit and the credential's name from the address that systemd
 // binds its end of the connection to.
-func Asked(a net.Addr) (unit, id string, ok bool) {
+func asked(a net.Addr) (unit, id string, ok bool) {
 	u, isUnix := a.(*net.UnixAddr)
 	if !isUnix {
 		return "", "", false
