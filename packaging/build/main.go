@@ -211,8 +211,8 @@ func (b *builder) common() error {
 			return err
 		}
 	}
-	return b.write("changelog.yaml", fmt.Appendf(nil, "- semver: %s\n  date: %s\n  packager: The renewd developers <renewd@localhost>\n  deb: {urgency: medium, distributions: [stable]}\n  changes:\n    - note: see CHANGELOG.md of the source for what is new\n",
-		b.version, b.when.Format(time.RFC3339)))
+	return b.write("changelog.yaml", fmt.Appendf(nil, "- semver: %s\n  date: %s\n  packager: %s\n  deb: {urgency: medium, distributions: [stable]}\n  changes:\n    - note: see CHANGELOG.md of the source for what is new\n",
+		b.version, b.when.Format(time.RFC3339), maintainer))
 }
 
 // source copies what is packaged as it is: nfpm takes modes, and the times of some
@@ -314,41 +314,6 @@ func (b *builder) bill(program, goos, arch string) (string, error) {
 	}
 	to := filepath.Join(b.out, fmt.Sprintf("renewd_%s_%s_%s.cdx.json", b.version, goos, arch))
 	return to, os.WriteFile(to, append(text, '\n'), 0o644)
-}
-
-// pack makes one package.
-func (b *builder) pack(format, arch string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(b.root, "packaging/nfpm.yaml"))
-	if err != nil {
-		return "", err
-	}
-	// Filled in here and not by nfpm: it knows ${…} in some of its fields only.
-	text = []byte(strings.NewReplacer("${ARCH}", arch, "${VERSION}", b.version, "${STAGE}", b.stage, "${MTIME}", b.when.Format(time.RFC3339)).Replace(string(text)))
-	if err := b.write("nfpm.yaml", text); err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp(b.stage, "out-")
-	if err != nil {
-		return "", err
-	}
-	args := []string{"go", "run", nfpm}
-	if b.nfpm != "" {
-		args = []string{b.nfpm}
-	}
-	args = append(args, "package", "--config", filepath.Join(b.stage, "nfpm.yaml"), "--packager", format, "--target", dir+"/")
-	if _, err := outputEnv(b.ctx, b.root, []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.when.Unix(), 10), "GOFLAGS="}, args...); err != nil {
-		return "", err
-	}
-	found, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("nfpm made %v for %s %s", found, format, arch)
-	}
-	data, err := os.ReadFile(found[0])
-	if err != nil {
-		return "", err
-	}
-	to := filepath.Join(b.out, filepath.Base(found[0]))
-	return to, os.WriteFile(to, data, 0o644)
 }
 
 // zipped is gzip without a name or a time.

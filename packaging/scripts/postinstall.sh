@@ -1,6 +1,6 @@
 #!/bin/sh
 # deb: configure [old version]; rpm: 1 at an installation, 2 at an upgrade;
-# apk: the version; archlinux: the version.
+# apk and archlinux: the version and, at an upgrade, the old one.
 set -e
 
 unit=renewd.service
@@ -9,15 +9,15 @@ abort-upgrade | abort-remove | abort-deconfigure) upgrade=yes ;;
 configure) upgrade=${2:+yes} ;;
 1) upgrade= ;;
 2) upgrade=yes ;;
-*) upgrade= ;;
+*) upgrade=${2:+yes} ;;
 esac
 
 # The account that runs it.
 if command -v systemd-sysusers >/dev/null; then
 	systemd-sysusers renewd.conf
-elif ! getent passwd renewd >/dev/null 2>&1; then
+elif ! id renewd >/dev/null 2>&1; then
 	# apk, on a system without systemd
-	addgroup -S renewd 2>/dev/null || groupadd -r renewd
+	grep -q '^renewd:' /etc/group || addgroup -S renewd 2>/dev/null || groupadd -r renewd
 	adduser -S -D -H -h /var/lib/renewd -s /sbin/nologin -G renewd renewd 2>/dev/null ||
 		useradd -r -g renewd -d /var/lib/renewd -s /usr/sbin/nologin renewd
 fi
