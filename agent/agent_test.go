@@ -434,7 +434,7 @@ func TestASaveDoesNotLoseThePlaceInTheQueue(t *testing.T) {
 		time.Sleep(26 * time.Second) // c is due and queued
 		w.store.slowDown(2 * time.Second)
 		time.Sleep(6 * time.Second) // the hog's answer came at 34 s; its two saves end at 38 s
-		k := w.token("c").s.keeper
+		k := w.token("c").k
 		k.mu.Lock()
 		if k.queued == notQueued {
 			t.Error("c is not queued: this proves nothing")

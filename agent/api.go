@@ -6,7 +6,10 @@ import (
 )
 
 // Token is a handle on one configured token, for those who read it.
-type Token struct{ s *seat }
+type Token struct {
+	s *seat
+	k *keeper
+}
 
 // Token finds a configured token.
 func (a *Agent) Token(name string) (Token, bool) {
@@ -16,10 +19,12 @@ func (a *Agent) Token(name string) (Token, bool) {
 // TokenOf is Token for a name that is still part of a larger text.
 func (a *Agent) TokenOf(name []byte) (Token, bool) {
 	s := a.roll.Load().find(name)
-	if s != nil {
-		s.touch()
+	if s == nil {
+		return Token{}, false
 	}
-	return Token{s}, s != nil
+	s.touch()
+	k := s.keeper.Load()
+	return Token{s, k}, k != nil
 }
 
 // Name is the token's name.
@@ -109,7 +114,7 @@ func (k *keeper) afford(now Instant, c Caller) error {
 // that could not be sent: an admin has just mended what was missing. It does not
 // wait; see Await.
 func (t Token) Refresh(ctx context.Context, c Caller) error {
-	k := t.s.keeper
+	k := t.k
 	now := k.a.now()
 	k.mu.Lock()
 	if k.renewing && !k.asked.came {
@@ -159,7 +164,7 @@ func (k *keeper) endHold(ctx context.Context, now Instant) error {
 // renewal starts; where that generation was never issued here, stateReset is
 // true: the state was lost since.
 func (t Token) Reject(generation uint64, c Caller) (stateReset bool, err error) {
-	k := t.s.keeper
+	k := t.k
 	now := k.a.now()
 	k.mu.Lock()
 	switch {
@@ -191,7 +196,7 @@ func (t Token) Reject(generation uint64, c Caller) (stateReset bool, err error) 
 // Want asks for a renewal on behalf of a reader who needs more life than the
 // current token has.
 func (t Token) Want(c Caller) error {
-	k := t.s.keeper
+	k := t.k
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.renewing && !k.asked.came || k.asked.wanted {
@@ -208,14 +213,14 @@ func (t Token) Want(c Caller) error {
 // Longest is the most life that this source's tokens are known to have, 0 when
 // nothing is known.
 func (t Token) Longest() time.Duration {
-	t.s.keeper.mu.Lock()
-	defer t.s.keeper.mu.Unlock()
-	return t.s.keeper.lifeOf()
+	t.k.mu.Lock()
+	defer t.k.mu.Unlock()
+	return t.k.lifeOf()
 }
 
 // SignIn asks for a login now, whatever the session.
 func (t Token) SignIn(c Caller) error {
-	k := t.s.keeper
+	k := t.k
 	k.mu.Lock()
 	err := k.afford(k.a.now(), c)
 	k.mu.Unlock()
@@ -229,7 +234,7 @@ func (t Token) SignIn(c Caller) error {
 // Logout ends the session at its server, where that can be done, and forgets
 // it; the token is withdrawn and stays away until SignIn.
 func (t Token) Logout(ctx context.Context) error {
-	k := t.s.keeper
+	k := t.k
 	k.leave()
 	now := k.a.now()
 	src, s := k.session(now)
@@ -280,10 +285,10 @@ func (k *keeper) sayLoggedOut(now Instant) {
 }
 
 // SecretChanged tells that a watched secret of the token changed.
-func (t Token) SecretChanged() { t.s.keeper.poke(pokeSecret) }
+func (t Token) SecretChanged() { t.k.poke(pokeSecret) }
 
 // SourceChanged tells that what the source reads has changed.
-func (t Token) SourceChanged() { t.s.keeper.poke(pokeSource) }
+func (t Token) SourceChanged() { t.k.poke(pokeSource) }
 
 // Drifted tells that a file of a sink was touched by someone else.
-func (t Token) Drifted() { t.s.keeper.poke(pokeDrift) }
+func (t Token) Drifted() { t.k.poke(pokeDrift) }

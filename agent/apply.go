@@ -53,7 +53,7 @@ func (a *Agent) seatFresh(specs []*Spec, old, next *roll) (fresh *roll) {
 	fresh = newRoll(len(names))
 	for i, seats := 0, newSeats(names); i < len(seats); i++ {
 		k := &keeper{a: a, seat: &seats[i], slot: -1}
-		k.keeper = k
+		k.keeper.Store(k)
 		k.adopt(first[i])
 		k.setSinks(first[i].Sinks)
 		fresh.add(k.seat)
@@ -251,6 +251,7 @@ func (k *keeper) setSinks(sinks []Sink) (gone []*delivery) {
 func (a *Agent) remove(k *keeper) {
 	k.mu.Lock()
 	k.removed = true
+	k.vacate()
 	k.retire(k.sinks)
 	tomb := record{generation: k.rec.generation, revision: k.rec.revision}
 	k.wake()

@@ -219,7 +219,7 @@ func TestAccountLetGoBeforeItIsWaitedFor(t *testing.T) {
 		w.run(&Spec{Name: "c", Source: newFake(w.now)})
 		defer w.shutdown()
 		synctest.Wait()
-		k := w.token("c").s.keeper
+		k := w.token("c").k
 		now := w.now()
 		k.loginPlan(now, k.source().Traits(), false)
 		k.poke(pokeAccount) // the other's login has ended

@@ -27,7 +27,7 @@ func (k *keeper) await(ctx context.Context, look func() (enough bool)) {
 // Await waits until ok holds of what is published. It returns early, with what
 // is published, when nothing is on its way that could make it hold.
 func (t Token) Await(ctx context.Context, ok func(*Publication) bool) (p *Publication, held bool) {
-	k := t.s.keeper
+	k := t.k
 	k.await(ctx, func() bool {
 		p = k.current.Load()
 		held = p != nil && ok(p)
@@ -39,7 +39,7 @@ func (t Token) Await(ctx context.Context, ok func(*Publication) bool) (p *Public
 // AwaitValid waits for a valid token, whatever holds it back. It returns nil once
 // the token has left the config, and when ctx ends.
 func (t Token) AwaitValid(ctx context.Context) (p *Publication) {
-	k := t.s.keeper
+	k := t.k
 	k.await(ctx, func() bool {
 		if p = k.current.Load(); p != nil && p.Remaining(k.a.now()) <= 0 {
 			p = nil
@@ -53,7 +53,7 @@ func (t Token) AwaitValid(ctx context.Context) (p *Publication) {
 // later revision than before by a login. It returns false as soon as the login
 // has failed, and when ctx ends; Status says why.
 func (t Token) AwaitLogin(ctx context.Context, before uint64) (done bool) {
-	k := t.s.keeper
+	k := t.k
 	k.await(ctx, func() bool {
 		answered := !k.renewing && !k.asked.wanted
 		failed := k.removed || answered && k.login.problem != nil
@@ -73,7 +73,7 @@ const (
 // secret could help, the next try is a while away, or a sink failed again and
 // again.
 func (t Token) Settle(ctx context.Context) (settled bool) {
-	k := t.s.keeper
+	k := t.k
 	k.await(ctx, func() bool {
 		now := k.a.now()
 		owed, dead := false, false

@@ -20,10 +20,10 @@ var ErrStopped = errors.New("the agent stopped before anybody signed in")
 
 // NeedsPerson says that a login of the token is done with SignInWith alone.
 func (t Token) NeedsPerson() bool {
-	t.s.keeper.mu.Lock()
-	defer t.s.keeper.mu.Unlock()
-	_, ok := t.s.keeper.src.(PersonSource)
-	return ok && t.s.keeper.src.Traits().NeedsPerson
+	t.k.mu.Lock()
+	defer t.k.mu.Unlock()
+	_, ok := t.k.src.(PersonSource)
+	return ok && t.k.src.Traits().NeedsPerson
 }
 
 // SignInWith logs in with a person's help. It calls show with what they are to
@@ -32,7 +32,7 @@ func (t Token) NeedsPerson() bool {
 // holds: who has read the code may still type it in. A further call takes the
 // place of one under way. Errors of the login are *Error.
 func (t Token) SignInWith(ctx context.Context, show func(Prompt)) error {
-	k := t.s.keeper
+	k := t.k
 	k.mu.Lock()
 	src, ok := k.src.(PersonSource)
 	ok = ok && src.Traits().NeedsPerson
@@ -153,7 +153,7 @@ func (k *keeper) takeSignIn(src Source, g *Grant) error {
 // DPoP, RFC 9449. nonce is what the API demanded, empty if nothing. It returns
 // ErrNoProof where the token has no such key.
 func (t Token) Proof(method, url, nonce string) (string, error) {
-	src, s := t.s.keeper.session(t.s.keeper.a.now())
+	src, s := t.k.session(t.k.a.now())
 	p, ok := src.(ProofSource)
 	if !ok {
 		return "", ErrNoProof

@@ -17,7 +17,7 @@ type seat struct {
 	name    string
 	current atomic.Pointer[Publication]
 	access  atomic.Pointer[Access]
-	keeper  *keeper
+	keeper  atomic.Pointer[keeper] // nil once it has left the config; see vacate
 	reads   [readResults]atomic.Uint32
 	ahead   atomic.Pointer[byte] // of the current token's bytes the first; see touch
 }
@@ -28,6 +28,14 @@ func (s *seat) touch() {
 	if b := s.ahead.Load(); b != nil {
 		runtime.KeepAlive(*b)
 	}
+}
+
+// vacate forgets the token, since the memory of a seat lasts as long as that of its
+// neighbours.
+func (s *seat) vacate() {
+	s.keeper.Store(nil)
+	s.current.Store(nil)
+	s.ahead.Store(nil)
 }
 
 // newSeats makes a seat for each name, and their names one text.
@@ -89,7 +97,7 @@ func (r *roll) find(name []byte) *seat {
 // keeper gives the keeper of a name, nil where there is none.
 func (r *roll) keeper(name string) *keeper {
 	if s := r.find([]byte(name)); s != nil {
-		return s.keeper
+		return s.keeper.Load()
 	}
 	return nil
 }
@@ -98,7 +106,11 @@ func (r *roll) keeper(name string) *keeper {
 func (r *roll) all() iter.Seq[*keeper] {
 	return func(yield func(*keeper) bool) {
 		for i := range r.slots {
-			if s := r.slots[i].seat; s != nil && !yield(s.keeper) {
+			s := r.slots[i].seat
+			if s == nil {
+				continue
+			}
+			if k := s.keeper.Load(); k != nil && !yield(k) {
 				return
 			}
 		}

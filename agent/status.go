@@ -55,7 +55,7 @@ type SinkStatus struct {
 
 // Status tells how the token is.
 func (t Token) Status() Status {
-	k := t.s.keeper
+	k := t.k
 	now := k.a.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -114,7 +114,7 @@ func (t Token) Status() Status {
 
 // Overdue says that a renewal is late by more than half its lead.
 func (t Token) Overdue() bool {
-	k := t.s.keeper
+	k := t.k
 	now := k.a.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -138,9 +138,9 @@ func (k *keeper) count(kind Kind) {
 // Counters calls f with every renewal counter that is not zero: kind is "ok" or
 // the Kind of a failure.
 func (t Token) Counters(f func(kind Kind, n uint32)) {
-	t.s.keeper.mu.Lock()
-	counts := t.s.keeper.counts
-	t.s.keeper.mu.Unlock()
+	t.k.mu.Lock()
+	counts := t.k.counts
+	t.k.mu.Unlock()
 	for i, n := range counts {
 		if n > 0 {
 			f(countedKinds[i], n)
