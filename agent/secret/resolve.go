@@ -28,12 +28,16 @@ const (
 // a half-written change is never sent; the nil Resolver has no memory. It may be
 // used by many goroutines at once.
 type Resolver struct {
+	keyring asker
+
 	mu   sync.Mutex
 	seen map[string][16]byte // by path
 }
 
 // NewResolver returns a Resolver that remembers.
-func NewResolver() *Resolver { return &Resolver{seen: map[string][16]byte{}} }
+func NewResolver() *Resolver {
+	return &Resolver{keyring: asker{get: keyring.Get, turn: make(chan struct{}, 1)}, seen: map[string][16]byte{}}
+}
 
 // Resolve reads r. Errors say what to do and never hold any of the secret.
 func (v *Resolver) Resolve(ctx context.Context, r Ref) (agent.Secret, error) {
@@ -46,6 +50,9 @@ func (v *Resolver) Resolve(ctx context.Context, r Ref) (agent.Secret, error) {
 // Read reads the secret that h names. For a file that changed since it was last
 // read it waits until two readings half a second apart agree.
 func (v *Resolver) Read(ctx context.Context, h Handle) (agent.Secret, error) {
+	if h.kind == kindKeyring && v != nil {
+		return readKeyring(ctx, h.text.Reveal(), v.keyring.ask)
+	}
 	if h.kind != kindFile || v == nil {
 		return read(ctx, h)
 	}
@@ -116,7 +123,7 @@ func read(ctx context.Context, h Handle) (agent.Secret, error) {
 	case kindCommand:
 		return readCommand(ctx, *h.argv)
 	case kindKeyring:
-		return readKeyring(ctx, name)
+		return readKeyring(ctx, name, keyring.Get)
 	}
 	return agent.Secret{}, errors.New("no secret is given")
 }
@@ -134,23 +141,6 @@ func readCredential(name string) (agent.Secret, error) {
 		return agent.Secret{}, fmt.Errorf("read credential %q: %w", name, err)
 	}
 	return clean(fmt.Sprintf("credential %q", name), b, true)
-}
-
-func readKeyring(ctx context.Context, name string) (agent.Secret, error) {
-	service, account, err := keyringEntry(name)
-	if err != nil {
-		return agent.Secret{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	text, err := keyring.Get(ctx, service, account)
-	if errors.Is(err, keyring.ErrNotFound) {
-		return agent.Secret{}, fmt.Errorf("read keyring %q: %w; make it with: %s", name, err, keyring.HowToStore(service, account))
-	}
-	if err != nil {
-		return agent.Secret{}, fmt.Errorf("read keyring %q: %w", name, err)
-	}
-	return clean(fmt.Sprintf("keyring entry %q", name), []byte(text), false)
 }
 
 func readCommand(ctx context.Context, argv []string) (agent.Secret, error) {
