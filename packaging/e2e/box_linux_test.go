@@ -61,7 +61,7 @@ func newBox(t *testing.T) *box {
 func baseRoot(t *testing.T) string {
 	t.Helper()
 	cache := cacheDir(t)
-	root := filepath.Join(cache, "root-1") // another number where what is in it changes
+	root := filepath.Join(cache, "root-2") // another number where what is in it changes
 	if _, err := os.Stat(root); err == nil {
 		return root
 	}
@@ -77,7 +77,7 @@ apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By:
 apt-config dump | grep -E '^Acquire::(http|https|Check-Valid-Until|Check-Date|Retries|ForceIPv[46])(::| )' | grep -v ' "";$' >apt.conf || true
 . /etc/os-release
 mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
-	--include=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,libnss-systemd,curl \
+	--include=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,libnss-systemd,curl,sudo \
 	--aptopt="$PWD/apt.conf" --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
 	--dpkgopt='path-exclude=/usr/share/locale/*' "$VERSION_CODENAME" root sources
 cd root

@@ -17,22 +17,8 @@ func packages(t *testing.T) (older, newer string) { return packagesOf(t, "deb", 
 // config.
 func packagesOf(t *testing.T, format, ending string) (older, newer string) {
 	t.Helper()
-	top, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	source, out := filepath.Join(t.TempDir(), "source"), t.TempDir()
-	for _, dir := range []string{"agent", "cmd/renewd", "packaging", "platform", "sink"} {
-		if err := os.CopyFS(filepath.Join(source, dir), os.DirFS(filepath.Join(strings.TrimSpace(string(top)), dir))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"go.mod", "go.sum", "LICENSE"} {
-		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(top)), name))
-		if err := errors.Join(err, os.WriteFile(filepath.Join(source, name), text, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	checkout(t, source)
 	made := func(version string) string {
 		args := []string{"run", "./packaging/build", "-formats", format, "-archs", runtime.GOARCH, "-version", version, "-out", out}
 		if nfpm, err := exec.LookPath("nfpm"); err == nil {
@@ -60,4 +46,24 @@ func packagesOf(t *testing.T, format, ending string) (older, newer string) {
 		t.Fatal(err)
 	}
 	return older, made("1.1.0")
+}
+
+// checkout copies the source.
+func checkout(t *testing.T, to string) {
+	t.Helper()
+	top, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"agent", "cmd/renewd", "packaging", "platform", "sink"} {
+		if err := os.CopyFS(filepath.Join(to, dir), os.DirFS(filepath.Join(strings.TrimSpace(string(top)), dir))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"go.mod", "go.sum", "LICENSE"} {
+		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(top)), name))
+		if err := errors.Join(err, os.WriteFile(filepath.Join(to, name), text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
