@@ -117,6 +117,8 @@ func (k *keeper) decode(value []byte, now Instant) error {
 
 func (k *keeper) restore(r record, suspect bool, now Instant) {
 	if r.fingerprint != k.src.Traits().Fingerprint {
+		k.rec = r
+		k.remind(now)
 		k.rec = record{generation: r.generation, revision: r.revision}
 		return
 	}
@@ -144,6 +146,28 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 	if k.rec.has() && k.rec.expiry > now.Boot && !suspect {
 		k.publish(now)
 		k.a.log.Info(MsgRestored, KeyToken, k.name, KeyGeneration, r.generation, KeyExpires, now.At(k.rec.expiry).UTC())
+		return
+	}
+	k.remind(now)
+	if !suspect && k.rec.has() {
+		for _, d := range k.sinks { // it expired while nobody looked
+			d.owed, d.withdraw = false, true
+			k.deliver(d)
+		}
+	}
+}
+
+// remind tells the sinks of a token that is not published what an earlier process
+// may have left in their places. k.mu is held.
+func (k *keeper) remind(now Instant) {
+	if !k.rec.has() || k.current.Load() != nil {
+		return
+	}
+	p := k.publication(now)
+	for _, d := range k.sinks {
+		if r, ok := d.sink.(Rememberer); ok && !d.busy {
+			r.Remember(p)
+		}
 	}
 }
 
@@ -154,6 +178,7 @@ func (k *keeper) take(s *Spec, now Instant) {
 	another := old.Fingerprint != s.Source.Traits().Fingerprint
 	k.adopt(s)
 	gone := k.setSinks(s.Sinks)
+	k.remind(now)
 	if (k.held(now) || k.renewing) && k.afford(now, Caller{ID: "a reload"}) == nil {
 		k.epoch++
 		k.free() // a changed config ends what waited for one

@@ -25,6 +25,13 @@ type Sink interface {
 	Withdraw(ctx context.Context, why WithdrawReason) error
 }
 
+// Rememberer is a Sink that may be told, before its first Deliver, what an earlier
+// process left in its place: Withdraw takes that away too, where it is still there.
+// It is called in the place of a Deliver, never beside one.
+type Rememberer interface {
+	Remember(p *Publication)
+}
+
 // WithdrawReason says why a token is withdrawn from a sink.
 type WithdrawReason int
 

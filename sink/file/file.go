@@ -50,13 +50,16 @@ type Sink struct {
 
 	placed bool               // what tried holds was in place
 	tried  [32]byte           // digest of the last content that a Deliver began to write
-	before [32]byte           // digest of the last content that was surely in place
-	known  bool               // tried is set
+	before [32]byte           // digest of the last content that was surely in place, or may be there since before
+	known  bool               // one of them is set
 	stamp  atomicfile.Stamp   // of the file that was put in place
 	last   *agent.Publication // of the last Deliver
 }
 
-var _ agent.Sink = (*Sink)(nil)
+var (
+	_ agent.Sink       = (*Sink)(nil)
+	_ agent.Rememberer = (*Sink)(nil)
+)
 
 // New checks the options. It touches nothing: the first Deliver sweeps what a
 // crash left in the directory.
@@ -124,6 +127,13 @@ func (s *Sink) Deliver(ctx context.Context, p *agent.Publication) error {
 	}
 	s.placed = true
 	return nil
+}
+
+// Remember implements agent.Rememberer.
+func (s *Sink) Remember(p *agent.Publication) {
+	if data, err := s.o.Format.Render(p); err == nil && !s.known {
+		s.before, s.known = sha256.Sum256(data), true
+	}
 }
 
 // put writes the file, and the tokens directory first where that is missing.
