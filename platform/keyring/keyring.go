@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -37,7 +36,7 @@ func word(s string) string {
 	if plain {
 		return s
 	}
-	return strconv.Quote(s)
+	return quote + strings.ReplaceAll(s, quote, quoteInside) + quote
 }
 
 // Set writes an entry, over the one that is there.

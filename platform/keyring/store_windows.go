@@ -8,6 +8,9 @@ import (
 // storeWith is the command that makes an entry and asks for the secret.
 const storeWith = "cmdkey /generic:%[1]s:%[2]s /user:%[2]s /pass"
 
+// quote encloses a word for cmdkey, and quoteInside stands for one in it.
+const quote, quoteInside = `"`, `\"`
+
 // decoded reads what cmdkey and the Control Panel store, which is UTF-16; a
 // secret has no NUL byte, so nothing else looks like it.
 func decoded(s string) string {
