@@ -15,7 +15,6 @@ import (
 const (
 	msgConfined    = "process confined"
 	msgNotConfined = "process not confined"
-	msgOutOfReach  = "directory out of reach"
 	msgRoot        = "agent runs as root, and nothing in its config needs that"
 )
 
@@ -23,6 +22,7 @@ const (
 type confined struct {
 	how  *harden.Confinement
 	why  string // it is not confined
+	yet  bool   // but may be after another reload
 	dirs harden.Dirs
 }
 
@@ -36,7 +36,7 @@ func (c *confined) String() string {
 // replaced says which directories the agent works with and cannot reach.
 func (c *confined) replaced() (out []string) {
 	for _, dir := range c.how.Lacks(c.dirs) {
-		out = append(out, fmt.Sprintf("%s is out of reach: it was replaced, or was not there when the agent confined itself; restart the agent", dir))
+		out = append(out, fmt.Sprintf("%s is out of reach: it was replaced since the agent confined itself; restart the agent", dir))
 	}
 	return out
 }
@@ -45,17 +45,20 @@ func (c *confined) replaced() (out []string) {
 // that has none yet waits for its config, which may name anything.
 func (d *daemon) confine(c *config.Config, b *built) {
 	was := d.confined.Load()
-	if len(b.specs) == 0 || was != nil && was.why != "" {
+	if len(b.specs) == 0 || was != nil && was.why != "" && !was.yet {
 		return
 	}
 	now := &confined{how: &harden.Confinement{}, dirs: d.places(c, b)}
 	switch {
-	case was != nil:
+	case was != nil && was.how.On():
 		now.how = was.how
 	case c.Landlock == "none":
 		now.why = "landlock: none in the config"
 	case b.runs != "":
 		now.why = b.runs + " runs a program, which would be confined too"
+	case notThere(now.dirs) != "":
+		// It would be out of reach for good, and its token undelivered.
+		now.why, now.yet = notThere(now.dirs)+" is not there yet; the next reload sees", true
 	default:
 		how, err := harden.Confine(now.dirs)
 		if now.how = how; err != nil {
@@ -63,19 +66,41 @@ func (d *daemon) confine(c *config.Config, b *built) {
 		}
 	}
 	d.confined.Store(now)
-	if was == nil {
-		d.tellConfined(now)
+	switch {
+	case was != nil && was.why == now.why:
+	case now.why != "":
+		d.log.Info(msgNotConfined, "reason", now.why)
+	default:
+		d.log.Info(msgConfined, "by", now.String())
 	}
 }
 
-func (d *daemon) tellConfined(c *confined) {
-	if c.why != "" {
-		d.log.Info(msgNotConfined, "reason", c.why)
-		return
+// notThere names a directory that does not exist, nor one above it that may be
+// used in the same way.
+func notThere(dirs harden.Dirs) string {
+	for _, d := range dirs.Write {
+		if !existsBelow(d, dirs.Write) {
+			return d
+		}
 	}
-	d.log.Info(msgConfined, "by", c.String())
-	for _, text := range c.replaced() {
-		d.log.Warn(msgOutOfReach, agent.KeyError, text)
+	for _, d := range dirs.Read {
+		if !existsBelow(d, dirs.Read, dirs.Write) {
+			return d
+		}
+	}
+	return ""
+}
+
+// existsBelow reports whether dir is there, or one above it that is among kept.
+func existsBelow(dir string, kept ...[]string) bool {
+	for at := dir; ; at = filepath.Dir(at) {
+		named := slices.ContainsFunc(kept, func(k []string) bool { return slices.Contains(k, at) })
+		if _, err := os.Stat(at); named && err == nil {
+			return true
+		}
+		if at == filepath.Dir(at) {
+			return false
+		}
 	}
 }
 

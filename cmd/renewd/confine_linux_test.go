@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,13 +106,15 @@ func TestE2EConfinedAgent(t *testing.T) {
 // agent without tokens waits with it.
 func TestE2EConfinedOnlyWhereItCanBe(t *testing.T) {
 	hasLandlock(t)
-	const file = "tokens:\n  f: {source: {type: file, path: f.token, format: raw, lifetime: {default: 1h}}}\n"
+	later := filepath.Join(t.TempDir(), "later")
+	const file = "tokens:\n  f:\n    source: {type: file, path: f.token, format: raw, lifetime: {default: 1h}}\n"
 	for name, c := range map[string]struct{ config, want string }{
 		"a program":      {"tokens:\n  x: {source: {type: exec, command: [/bin/echo, t], format: raw, lifetime: {default: 1h}}}\n", "not confined: tokens.x.source.command runs a program"},
 		"a command":      {"tokens:\n  j: {source: {type: jwt, algorithm: HS256, key: {command: [/bin/echo, " + strings.Repeat("k", 40) + "]}, lifetime: 5m}}\n", "not confined: tokens.j.source.key runs a program"},
 		"not wanted":     {"landlock: none\n" + file, "not confined: landlock: none in the config"},
 		"no tokens":      {"tokens: {}\n", ""},
 		"tokens at last": {"tokens: {}\n", "confined by Landlock"},
+		"not there yet":  {file + "    sinks: [{type: file, path: " + later + "/token}]\n", "not confined: " + later + " is not there yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, c.config)
@@ -127,9 +130,63 @@ func TestE2EConfinedOnlyWhereItCanBe(t *testing.T) {
 			if got, _ := r.processOf(); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
 				t.Errorf("status says %q, want %q", got, c.want)
 			}
+			if name == "not there yet" {
+				if err := os.Mkdir(later, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				r.cli("reload")
+				if got, _ := r.processOf(); !strings.HasPrefix(got, "confined by Landlock") {
+					t.Errorf("when it is there, status says %q", got)
+				}
+				eventually(t, "the token there", 20*time.Second, func() bool { return r.here(later + "/token") })
+			}
 		})
 	}
 }
+
+// Certificates and names are looked up after the confinement, wherever the
+// environment has them.
+func TestE2EConfinedAgentFindsRoots(t *testing.T) {
+	hasLandlock(t)
+	r, _, srv := commanderRig(t, standin.CommanderOptions{})
+	config := strings.Replace(readFile(t, r.path("renewd.yaml")), "      tls: {ca_file: ca.pem}\n", "", 1)
+	r.write("renewd.yaml", strings.Replace(config, "127.0.0.1", "localhost", 1))
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(roots, srv.CAPEM, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.env = append(r.env, "SSL_CERT_FILE="+roots, "SSL_CERT_DIR=/nonexistent")
+	r.start()
+	r.waitFile("c")
+	if got, _ := r.processOf(); !strings.HasPrefix(got, "confined by Landlock") {
+		t.Errorf("status says %q", got)
+	}
+}
+
+// Root is warned where a manager runs the agent, unless the config needs root.
+func TestE2ERootIsWarned(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	const file = "tokens:\n  f:\n    source: {type: file, path: f.token, format: raw, lifetime: {default: 1h}}\n    sinks: [{type: file%s}]\n"
+	for name, c := range map[string]struct {
+		sink, env string
+		warned    bool
+	}{"a service": {"", "INVOCATION_ID=1", true}, "by hand": {"", "INVOCATION_ID=", false}, "an owner": {", owner: nobody", "INVOCATION_ID=1", false}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, fmt.Sprintf(file, c.sink))
+			r.write("f.token", "abc")
+			r.env = append(r.env, c.env)
+			r.start()
+			eventually(t, "the start", 20*time.Second, func() bool { return strings.Contains(r.log.String(), msgStarted) })
+			if got := strings.Contains(r.log.String(), msgRoot); got != c.warned {
+				t.Errorf("warned: %v", got)
+			}
+		})
+	}
+}
+
+func (r *rig) here(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // replace puts another file in a file's place, as editors and mounts do.
 func (r *rig) replace(name, text string) {

@@ -91,6 +91,9 @@ func (d *daemon) statusLine() string {
 	}
 	s.configRefused = d.configError() != ""
 	s.stateFails = d.agent.StateError() != nil
+	if c := d.confined.Load(); c != nil {
+		s.outOfReach = len(c.replaced())
+	}
 	return s.text(time.Now())
 }
 
@@ -101,6 +104,7 @@ type summary struct {
 	tokens                       int
 	invalid, unwritten, troubled trouble
 	next                         time.Time
+	outOfReach                   int // directories that were replaced
 	configRefused, stateFails    bool
 }
 
@@ -161,6 +165,9 @@ func (s *summary) text(now time.Time) string {
 	}
 	if s.stateFails {
 		out = append(out, "the state cannot be written")
+	}
+	if s.outOfReach > 0 {
+		out = append(out, "a directory was replaced and is out of reach until a restart")
 	}
 	bad := len(out) > well
 	if !s.next.IsZero() {

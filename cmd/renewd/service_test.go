@@ -27,6 +27,7 @@ func TestStatusLineSaysHowAllIs(t *testing.T) {
 		{[]agent.Status{held}, summary{}, "1 token, 1 not valid (c: rejected), next renewal in 35 min, see: renewd status"},
 		{[]agent.Status{full, held}, summary{}, "2 tokens, 1 not valid (c: rejected), 1 cannot be written (d: no space left on device), next renewal in 12 s, see: renewd status"},
 		{[]agent.Status{good, full}, summary{}, "2 tokens, 1 cannot be written (d: no space left on device), next renewal in 12 s, see: renewd status"},
+		{[]agent.Status{good}, summary{outOfReach: 2}, "1 token, a directory was replaced and is out of reach until a restart, next renewal in 12 s, see: renewd status"},
 		{[]agent.Status{good}, summary{configRefused: true, stateFails: true}, "1 token, the config on disk is refused and an older one runs, the state cannot be written, next renewal in 12 s, see: renewd status"},
 	} {
 		s := c.sum
