@@ -45,12 +45,6 @@ func Set(ctx context.Context, service, account, secret string) error {
 	return err
 }
 
-// Delete removes an entry.
-func Delete(ctx context.Context, service, account string) error {
-	_, err := wait(ctx, func() (string, error) { return "", keyring.Delete(service, account) })
-	return err
-}
-
 // wait asks the keyring and leaves it alone when ctx ends: its interfaces know no
 // deadline, and what a dialog waits for cannot be taken back.
 func wait(ctx context.Context, ask func() (string, error)) (string, error) {
