@@ -4,11 +4,10 @@
 // The key stays in its file, wrapped. A [Sealer] is one way to wrap it; [Sealers]
 // gives those of this system, the best first. The state seals a new key with the
 // first that can, writes the sealer's name before what that gave, and has the
-// sealer of that name open it again. So a way that is added later, a systemd
-// credential, a keyring or Keychain, is one more Sealer in that list, and a key
-// that another way has sealed still opens. One that keeps a secret of its own
-// elsewhere seals with a key made from that secret: Seal makes it where there is
-// none yet, Open must not.
+// sealer of that name open it again. So a way that is added later is one more
+// Sealer in that list, and a key that another way has sealed still opens. One that
+// keeps a secret of its own elsewhere seals with a key made from that secret: Seal
+// makes it where there is none yet, Open must not.
 package seal
 
 import "io/fs"
