@@ -155,8 +155,8 @@ func (x *exchange) authenticate(p *place, form url.Values, header nethttp.Header
 	return nil
 }
 
-// clientAssertion signs, if nothing else did, who the client is (RFC 7523 §3), anew for each try: a
-// server takes a jti once.
+// clientAssertion signs who the client is (RFC 7523 §3) unless something else has,
+// anew for each try: a server takes a jti once.
 func (x *exchange) clientAssertion(auth, audience string, now time.Time) (string, error) {
 	if x.mat.clientAssertion != "" {
 		return x.mat.clientAssertion, nil
