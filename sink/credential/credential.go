@@ -32,6 +32,7 @@ const (
 	// longestWait is how long a unit may wait for a token that is not there yet;
 	// its own TimeoutStartSec= ends before that unless an admin raised it.
 	longestWait = 10 * time.Minute
+	lookEvery   = 2 * time.Second // whether the unit still waits
 	sendTime    = 10 * time.Second
 	most        = 256 // connections at once; a machine starts fewer units at once
 )
@@ -127,6 +128,7 @@ func (s *Server) answer(c net.Conn) {
 	}
 	ctx, cancel := context.WithTimeout(s.base, longestWait)
 	defer cancel()
+	s.running.Go(func() { whileThere(ctx, c, cancel) })
 	t, format, p, err := s.await(ctx, id)
 	if err != nil {
 		s.o.Log.Error("credential refused", "unit", unit, "credential", id, agent.KeyError, err,
@@ -149,6 +151,25 @@ func (s *Server) answer(c net.Conn) {
 	}
 	t.CountRead(agent.ReadOK)
 	s.o.Log.Info(msgGiven, "unit", unit, agent.KeyToken, t.Name(), agent.KeyGeneration, p.Generation)
+}
+
+// whileThere calls gone once nobody reads from c any more: a unit whose start was
+// given up. That its other half is closed means nothing, systemd begins with that,
+// but to write nothing fails then.
+func whileThere(ctx context.Context, c net.Conn, gone func()) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			if _, err := c.Write(nil); err != nil {
+				gone()
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // asked reads the unit and the credential's name from the address that systemd

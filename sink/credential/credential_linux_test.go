@@ -262,6 +262,26 @@ func TestEveryUnitWaitsItsTurn(t *testing.T) {
 	}
 }
 
+// A unit whose start was given up takes no place from others, but one that has
+// closed its half and waits does.
+func TestAUnitThatIsGoneIsNotWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	got := make(chan string, 1)
+	go func() { got <- w.load(t, from("a")) }()
+	d := net.Dialer{LocalAddr: &net.UnixAddr{Net: "unix", Name: from("a")}}
+	c, err := d.Dial("unix", w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.waits(t, 2)
+	_ = c.Close()
+	w.waits(t, 1)
+	close(w.a)
+	if g := <-got; g != "value" {
+		t.Errorf("who stayed got %q", g)
+	}
+}
+
 // Everybody can bind the address of a unit; only root's and the agent's own is
 // believed.
 func TestNobodyElseGetsACredential(t *testing.T) {
