@@ -17,7 +17,7 @@ if command -v systemd-sysusers >/dev/null; then
 	systemd-sysusers renewd.conf
 elif ! id renewd >/dev/null 2>&1; then
 	# apk, on a system without systemd
-	grep -q '^renewd:' /etc/group || addgroup -S renewd 2>/dev/null || groupadd -r renewd
+	getent group renewd >/dev/null 2>&1 || addgroup -S renewd 2>/dev/null || groupadd -r renewd
 	adduser -S -D -H -h /var/lib/renewd -s /sbin/nologin -G renewd renewd 2>/dev/null ||
 		useradd -r -g renewd -d /var/lib/renewd -s /usr/sbin/nologin renewd
 fi
