@@ -200,16 +200,11 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 		_ = l.Close()
 		return fail(exitFailed, "", "%w", err)
 	}
-	srv.Audit(c.Log.Audit)
-	go func() { _ = srv.Serve(l) }()
-	stopMetrics, err := d.metrics(srv, c)
+	stopServing, err := d.serveAll(srv, l, c, b)
 	if err != nil {
 		_ = l.Close()
 		return err
 	}
-	stopCredentials := d.credentials()
-	d.warnRoot(c, b)
-	d.confine(c, b) // all sockets are there
 	runCtx, stopRun := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
@@ -224,8 +219,7 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	stopRun()
 	closeCtx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	stopMetrics()
-	stopCredentials()
+	stopServing()
 	_ = srv.Close(closeCtx)
 	select {
 	case <-ended:
@@ -235,6 +229,26 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	}
 	d.log.Info(msgStopped)
 	return nil
+}
+
+// serveAll serves every socket, and then gives up what the process does not need; a
+// reload waits for that.
+func (d *daemon) serveAll(srv *socket.Server, l *ipc.Listener, c *config.Config, b *built) (stop func(), err error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	srv.Audit(c.Log.Audit)
+	go func() { _ = srv.Serve(l) }()
+	stopMetrics, err := d.metrics(srv, c)
+	if err != nil {
+		return nil, err
+	}
+	stopCredentials := d.credentials()
+	d.warnRoot(c, b)
+	d.confine(c, b)
+	return func() {
+		stopMetrics()
+		stopCredentials()
+	}, nil
 }
 
 const (
