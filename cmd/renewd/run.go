@@ -21,6 +21,7 @@ import (
 	"renewd/agent/watch"
 	"renewd/platform/footprint"
 	"renewd/platform/harden"
+	"renewd/platform/ipc"
 	"renewd/platform/paths"
 	"renewd/platform/service"
 	"renewd/sink/socket"
