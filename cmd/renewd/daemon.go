@@ -195,6 +195,9 @@ func stateFailure(err error) error {
 
 // apply makes a checked config the running one.
 func (d *daemon) apply(c *config.Config, b *built) error {
+	if len(b.specs) >= manyTokens {
+		setGarbage(whileLoading) // until trim
+	}
 	if err := d.agent.Apply(b.specs, b.hosts); err != nil {
 		return stateFailure(err)
 	}

@@ -210,8 +210,8 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
 	d.log.Info(msgStarted, "socket", d.paths.Socket, agent.KeyCount, len(b.specs), "sealed_by", d.state.SealedBy())
-	trim(len(b.specs))
 	d.notify.Ready(d.statusLine())
+	trim(len(b.specs))
 	go d.tellStatus(runCtx)
 	d.untilStopped(ctx, srv)
 
@@ -255,9 +255,10 @@ func (d *daemon) serveAll(srv *socket.Server, l *ipc.Listener, c *config.Config,
 const (
 	manyTokens   = 1000     // from here on the collector is told how much garbage to leave
 	tokenSize    = 3 << 10  // what a token of 1.5 KB keeps on the heap
-	garbage      = 32 << 20 // is left lying where it is more than a share of the heap
-	leastGarbage = 10       // percent of the heap
+	garbage      = 18 << 20 // is left lying where it is more than a share of the heap
+	leastGarbage = 6        // percent of the heap
 	mostGarbage  = 200
+	whileLoading = 30 // what is read interleaves with what stays, and its room is never given back
 
 	startTime = 2 * time.Second // after this what only the start needed is given back
 )
@@ -271,13 +272,24 @@ func trim(tokens int) {
 	if tokens >= manyTokens {
 		percent = min(max(leastGarbage, 100*garbage/(tokens*tokenSize)), mostGarbage)
 	}
+	setGarbage(percent)
+	giveBack := func() {
+		if tokens >= manyTokens {
+			debug.FreeOSMemory()
+		}
+	}
+	giveBack()
+	time.AfterFunc(startTime, func() {
+		giveBack()
+		_ = footprint.DropText() // what it fails to give back is not missed
+	})
+}
+
+// setGarbage sets how much garbage is left lying, in percent of the heap.
+func setGarbage(percent int) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
-	if tokens >= manyTokens {
-		debug.FreeOSMemory()
-	}
-	time.AfterFunc(startTime, func() { _ = footprint.DropText() }) // what it fails to give back is not missed
 }
 
 // untilStopped reloads the config when it changes or a signal asks for it.

@@ -81,8 +81,12 @@ func (d *daemon) tick() {
 	}
 }
 
-// statusLine is what `systemctl status` shows.
+// statusLine is what `systemctl status` shows, "" where nobody listens: it looks
+// at every token.
 func (d *daemon) statusLine() string {
+	if !d.notify.On() {
+		return ""
+	}
 	var s summary
 	for _, name := range d.agent.Names() {
 		if t, ok := d.agent.Token(name); ok {
