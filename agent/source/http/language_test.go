@@ -47,6 +47,7 @@ func TestProblemsNameThePlace(t *testing.T) {
 		{"type", simple + `inputs: {a: {type: int}}`, `inputs.a.type: unknown type "int"`},
 		{"means", simple + "errors: [{status: 401, means: reject}]", `errors[0].means: unknown kind "reject" (did you mean rejected?)`},
 		{"ambiguous", simple + "errors: [{status: 401, means: ambiguous}]", `errors[0].means: unknown kind`},
+		{"a test that always holds", simple + "errors: [{present: [\"\"], means: rejected}]", `errors[0].present: the empty pointer is the whole answer`},
 		{"no test", simple + "errors: [{means: rejected}]", `errors[0]: the rule tests nothing`},
 		{"step", simple + "errors: [{step: signin, status: 401, means: rejected}]", `errors[0].step: unknown step "signin"`},
 		{"session_over in login", simple + "errors: [{step: login, status: 401, means: session_over}]", `errors[0].means: a login has no session`},

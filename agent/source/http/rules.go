@@ -110,6 +110,9 @@ func (c *compiler) ruleTests(path string, r *Rule, out *rule) {
 		out.equals = spec.Wanted(r.Equals.V)
 	}
 	for _, p := range r.Present {
+		if p == "" {
+			c.add(spec.Key(path, "present"), spec.WholeAnswer)
+		}
 		out.present = append(out.present, c.pointer(spec.Key(path, "present"), p))
 	}
 }

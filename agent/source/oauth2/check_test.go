@@ -46,6 +46,7 @@ func TestProblems(t *testing.T) {
 		{"client_credentials", func(s *oauth2.Spec) { s.Token = "refresh_token" }, "token: unknown word"},
 		{"client_credentials", func(s *oauth2.Spec) { s.DPoPAlgorithm = "ES256" }, "dpop_algorithm: is for dpop: true"},
 		{"client_credentials", func(s *oauth2.Spec) { s.DPoP, s.DPoPAlgorithm = true, "HS256" }, "dpop_algorithm: unknown algorithm"},
+		{"client_credentials", func(s *oauth2.Spec) { s.Errors = []oauth2.Rule{{Present: []string{""}, Means: "rejected"}} }, "errors[0].present: the empty pointer is the whole answer"},
 		{"client_credentials", func(s *oauth2.Spec) { s.Errors = []oauth2.Rule{{Means: "rejected"}} }, "errors[0]: the rule tests nothing"},
 		{"client_credentials", func(s *oauth2.Spec) { s.Errors = []oauth2.Rule{{Code: spec.Strings{"x"}, Means: "reject"}} }, "errors[0].means: unknown kind \"reject\" (did you mean rejected?)"},
 		{"client_credentials", func(s *oauth2.Spec) {

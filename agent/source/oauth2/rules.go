@@ -67,6 +67,9 @@ func (c *checker) ruleTexts(path string, r *rule) {
 		return p
 	}
 	for _, p := range r.Present {
+		if p == "" {
+			c.add(spec.Key(path, "present"), "", spec.WholeAnswer)
+		}
 		r.present = append(r.present, pointer("present", p))
 	}
 	switch tested := !r.Equals.IsZero() || r.Matches != ""; {

@@ -11,6 +11,9 @@ import (
 // Pointer is a JSON Pointer (RFC 6901): keys are literal, dots and all.
 type Pointer []string
 
+// WholeAnswer is why a rule may not ask whether the empty pointer is present.
+const WholeAnswer = "the empty pointer is the whole answer, which is there in every one, with a token too"
+
 // ParsePointer reads one; the empty text is the whole document.
 func ParsePointer(s string) (Pointer, error) {
 	if s == "" {
