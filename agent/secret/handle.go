@@ -65,6 +65,9 @@ func (h Handle) Program() string {
 	return ""
 }
 
+// Keyring reports whether the secret is in a keyring, which is one user's.
+func (h Handle) Keyring() bool { return h.kind == kindKeyring }
+
 // AtStart reports whether the secret is fixed until this process restarts.
 func (h Handle) AtStart() bool { return h.kind == kindEnv || h.kind == kindCredential }
 

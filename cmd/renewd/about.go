@@ -1,6 +1,10 @@
 package main
 
-import "renewd/sink/socket"
+import (
+	"strings"
+
+	"renewd/sink/socket"
+)
 
 // configError says why the config as it is on disk is not the running one.
 func (d *daemon) configError() string {
@@ -21,6 +25,9 @@ func (d *daemon) about() socket.About {
 	a := socket.About{Config: d.configPath, State: "sealed with " + d.state.SealedBy()}
 	if c := d.confined.Load(); c != nil {
 		a.Process, a.Warnings = c.String(), c.replaced()
+	}
+	if p := d.privilege; p != nil {
+		a.Process = strings.TrimPrefix(a.Process+"; "+p.String(), "; ")
 	}
 	if p := d.problems.Load(); p != nil {
 		for _, x := range *p {

@@ -51,6 +51,7 @@ type built struct {
 	hosts   map[string]agent.HostLimits
 	watched map[string][]watched // by path
 	runs    string               // the first key that has a program run; "" where none has
+	keyring string               // the first key whose secret is in a keyring
 }
 
 // watched is what a changed file means.
@@ -99,7 +100,7 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 			out.specs = append(out.specs, s)
 		}
 	}
-	out.runs = b.judge.runs
+	out.runs, out.keyring = b.judge.runs, b.judge.keyring
 	return out, problems
 }
 

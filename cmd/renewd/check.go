@@ -76,6 +76,11 @@ func loadForCheck(o checkOptions) (*config.Config, *built, config.Problems, *bui
 	if o.config == "" {
 		o.config = set.Config
 	}
+	return loadFrom(set, o)
+}
+
+// loadFrom is loadForCheck for the paths of one agent.
+func loadFrom(set paths.Set, o checkOptions) (*config.Config, *built, config.Problems, *builder, error) {
 	c, problems, err := config.Load(o.config)
 	if errors.Is(err, config.ErrNoConfig) {
 		return nil, nil, nil, nil, fail(exitUsage, "renewd presets NAME --example prints a block to begin with; or name yours: --config FILE", "%w", err)
@@ -161,6 +166,18 @@ func checkSinks(w io.Writer, o checkOptions) error {
 
 func sinkProblems(w io.Writer, made *built, set paths.Set) error {
 	bad := 0
+	sinkErrors(made, set, func(s *agent.Spec, sk agent.Sink, err error) {
+		bad++
+		fmt.Fprintf(w, "%s: %s: %v\n", s.Name, sk.ID(), err)
+	})
+	if bad > 0 {
+		return fail(exitFailed, "", "%d sink(s) cannot be written", bad)
+	}
+	return nil
+}
+
+// sinkErrors tells of each sink that this process cannot write.
+func sinkErrors(made *built, set paths.Set, tell func(*agent.Spec, agent.Sink, error)) {
 	for _, s := range made.specs {
 		for _, sk := range s.Sinks {
 			c, ok := sk.(interface{ Check() error })
@@ -168,15 +185,10 @@ func sinkProblems(w io.Writer, made *built, set paths.Set) error {
 				continue
 			}
 			if err := c.Check(); err != nil {
-				bad++
-				fmt.Fprintf(w, "%s: %s: %v\n", s.Name, sk.ID(), err)
+				tell(s, sk, err)
 			}
 		}
 	}
-	if bad > 0 {
-		return fail(exitFailed, "", "%d sink(s) cannot be written", bad)
-	}
-	return nil
 }
 
 // notYet says that a sink lies in the runtime directory and that this is not

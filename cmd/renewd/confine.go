@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"renewd/agent"
 	"renewd/agent/config"
 	"renewd/agent/source/wire"
 	"renewd/platform/harden"
@@ -15,7 +14,6 @@ import (
 const (
 	msgConfined    = "process confined"
 	msgNotConfined = "process not confined"
-	msgRoot        = "agent runs as root, and nothing in its config needs that"
 )
 
 // confined is what this process has given up and what it works with.
@@ -133,9 +131,9 @@ func (d *daemon) places(c *config.Config, b *built) harden.Dirs {
 	read.file(c.Files...)
 	read.dir(c.Dirs...)
 	read.dir(os.Getenv("CREDENTIALS_DIRECTORY"))
-	read.tls(c.Defaults.TLS)
+	read.file(tlsFiles(c.Defaults.TLS)...)
 	for _, t := range c.Tokens {
-		read.tls(ownTLS(t))
+		read.file(tlsFiles(ownTLS(t))...)
 	}
 	if b != nil {
 		for path, what := range b.watched {
@@ -170,10 +168,12 @@ func (p places) file(files ...string) {
 	}
 }
 
-func (p places) tls(t *wire.TLS) {
-	if t != nil {
-		p.file(string(t.CAFile), string(t.CertFile), string(t.KeyFile))
+// tlsFiles are what t names, "" where it names none.
+func tlsFiles(t *wire.TLS) []string {
+	if t == nil {
+		return nil
 	}
+	return []string{string(t.CAFile), string(t.CertFile), string(t.KeyFile)}
 }
 
 // ownTLS is what a token's source says of TLS itself; nil where it says nothing.
@@ -187,21 +187,4 @@ func ownTLS(t *config.Token) *wire.TLS {
 		return t.Source.OAuth2.TLS
 	}
 	return nil
-}
-
-// warnRoot says that a service has more rights than it needs. It keeps them: what
-// it made so far belongs to root.
-func (d *daemon) warnRoot(c *config.Config, b *built) {
-	managed := d.notify.On() || os.Getenv("INVOCATION_ID") != "" || os.Getpid() == 1
-	if os.Geteuid() != 0 || !managed || len(b.specs) == 0 || b.runs != "" {
-		return
-	}
-	for _, t := range c.Tokens {
-		for i := range t.Sinks {
-			if t.Sinks[i].Owner != "" {
-				return
-			}
-		}
-	}
-	d.log.Warn(msgRoot, agent.KeyHint, "run it as an account of its own, as the unit of renewd service install does, with User=renewd or with the container's user")
 }

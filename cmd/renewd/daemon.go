@@ -45,6 +45,7 @@ type daemon struct {
 	hup       <-chan os.Signal
 	began     settings // what a reload cannot change
 	confined  atomic.Pointer[confined]
+	privilege *privilege // nil: it has the rights that it was started with, and that is as it should be
 
 	notify *service.Notifier // nil: nobody is told
 	turned chan struct{}     // the loop did
@@ -235,6 +236,9 @@ func (d *daemon) reload() config.Problems {
 		problems[0].Hint = "put it back; to run without tokens, write tokens: {}"
 	} else if err == nil {
 		problems = append(problems, d.waiting(c)...)
+		if b != nil {
+			problems = append(problems, d.beyondUser(c, b)...)
+		}
 	}
 	d.problems.Store(&problems)
 	d.say(problems)

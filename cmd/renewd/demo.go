@@ -87,7 +87,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, dir string) error {
 		defer f.Close()
 		logTo = f
 	}
-	d, c, b, err := prepare(set, nil, logTo)
+	d, c, b, err := prepare(set, nil, nil, logTo)
 	if err != nil {
 		return err
 	}

@@ -153,8 +153,15 @@ func (r *rig) inMemory() {
 // start runs the agent and returns at once.
 func (r *rig) start() {
 	r.t.Helper()
-	r.proc = exec.Command(theBinary(r.t), "run", "--config", r.path("renewd.yaml"))
-	r.proc.Env = r.env
+	c := exec.Command(theBinary(r.t), "run", "--config", r.path("renewd.yaml"))
+	c.Env = r.env
+	r.begin(c)
+}
+
+// begin runs an agent and returns at once.
+func (r *rig) begin(c *exec.Cmd) {
+	r.t.Helper()
+	r.proc = c
 	r.proc.Stderr = r.log
 	if err := r.proc.Start(); err != nil {
 		r.t.Fatal(err)

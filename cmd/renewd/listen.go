@@ -42,7 +42,7 @@ func (d *daemon) listen(c *config.Config) (*ipc.Listener, error) {
 
 // system says whether this is the machine's agent, as against a user's own.
 func (d *daemon) system() bool {
-	return account.Machine() || d.notify.Managed() || firstDir("RUNTIME_DIRECTORY") != ""
+	return account.Machine() || d.privilege != nil || d.notify.Managed() || firstDir("RUNTIME_DIRECTORY") != ""
 }
 
 // managers are the members of the socket's group.

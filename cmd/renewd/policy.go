@@ -25,7 +25,8 @@ import (
 type judgement struct {
 	refusePlain, refuseInsecure bool
 
-	runs string // the first key that has a program run; "" where none has
+	runs    string // the first key that has a program run; "" where none has
+	keyring string // the first key whose secret is in a keyring
 
 	open   map[string]bool   // by file: every user can read it
 	told   map[string]bool   // by file: a problem says so already
@@ -105,6 +106,9 @@ type oauthSource interface {
 
 // secret judges where one secret is kept.
 func (j *judgement) secret(pl config.Place, path string, h secret.Handle) config.Problems {
+	if h.Keyring() && j.keyring == "" {
+		j.keyring = pl.Problem(spec.Problem{Path: path}).Path
+	}
 	switch file := h.File(); {
 	case h.Inline() && j.refusePlain:
 		return config.Problems{pl.Problem(spec.Problem{Path: path, Msg: "the secret stands in the config; the policy refuses that",

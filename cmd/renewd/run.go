@@ -76,12 +76,18 @@ func runAgent(ctx context.Context, stderr io.Writer, n *service.Notifier, config
 	if s := reloadSignals(); len(s) > 0 && !once {
 		signal.Notify(hup, s...)
 	}
-	out := newLogQueue(stderr)
-	defer out.Close()
-	d, c, b, err := prepare(set, n, out)
+	// Before anything is made that would be root's.
+	rights, err := giveUpRoot(set, once)
 	if err != nil {
 		return err
 	}
+	out := newLogQueue(stderr)
+	defer out.Close()
+	d, c, b, err := prepare(set, n, rights, out)
+	if err != nil {
+		return err
+	}
+	d.sayRoot()
 	out.OnLost(func(lines int) { d.log.Warn("log lines were dropped: nobody read them", agent.KeyCount, lines) })
 	d.hup, d.began = hup, settingsOf(c)
 	if err := harden.Process(); err != nil {
@@ -95,13 +101,13 @@ func runAgent(ctx context.Context, stderr io.Writer, n *service.Notifier, config
 }
 
 // prepare reads the config and opens the state.
-func prepare(set paths.Set, n *service.Notifier, stderr io.Writer) (*daemon, *config.Config, *built, error) {
+func prepare(set paths.Set, n *service.Notifier, rights *privilege, stderr io.Writer) (*daemon, *config.Config, *built, error) {
 	// Settings of the log stand in the config, so that is read first; until then
 	// the log is as it is by default.
 	c, problems, err := config.Load(set.Config)
 	log, level := newLog(stderr, c.Log.Level, c.Log.Format)
 	set = withConfig(set, c)
-	d := &daemon{configPath: set.Config, paths: set, log: log, level: level, builder: newBuilder(newClock(), set, log),
+	d := &daemon{configPath: set.Config, paths: set, privilege: rights, log: log, level: level, builder: newBuilder(newClock(), set, log),
 		watches: map[string]*watching{}, changed: make(chan struct{}, 1), notify: n, turned: make(chan struct{}, 1)}
 	b, problems, err := d.build(c, problems, err)
 	if err != nil {
@@ -115,6 +121,9 @@ func prepare(set paths.Set, n *service.Notifier, stderr io.Writer) (*daemon, *co
 			}
 		}
 		return nil, nil, nil, fail(exitUsage, "mend it, then: renewd check --config "+set.Config, "the config cannot be used")
+	}
+	if rights != nil && rights.blocked != nil {
+		return nil, nil, nil, rights.blocked
 	}
 	d.say(problems)
 	warnProxy(log)
