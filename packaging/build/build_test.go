@@ -111,7 +111,8 @@ func debHolds(t *testing.T, made []string) {
 			}
 		}
 		for in, ours := range map[string]string{"usr/lib/systemd/system/renewd.service": "../systemd/renewd.service",
-			"usr/lib/systemd/user/renewd.service": "../systemd/renewd-user.service", "usr/lib/sysusers.d/renewd.conf": "../systemd/sysusers.conf"} {
+			"usr/lib/systemd/user/renewd.service": "../systemd/renewd-user.service", "usr/lib/sysusers.d/renewd.conf": "../systemd/sysusers.conf",
+			"usr/lib/tmpfiles.d/renewd.conf": "../systemd/tmpfiles.conf"} {
 			got, _ := os.ReadFile(filepath.Join(dir, in))
 			want, err := os.ReadFile(ours)
 			if err != nil || !bytes.Equal(got, want) {

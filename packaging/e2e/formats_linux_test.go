@@ -71,6 +71,9 @@ func (x *tree) installed(version string) {
 	if who := read(x.t, filepath.Join(x.root, "etc/passwd")); strings.Count(who, "\nrenewd:") != 1 {
 		x.t.Errorf("the account is not there once:\n%s", who)
 	}
+	if fi, err := os.Stat(filepath.Join(x.root, "usr/lib/tmpfiles.d/renewd.conf")); err != nil || fi.Mode().Perm() != 0o644 {
+		x.t.Errorf("what makes the runtime directories at a boot: %v, %v", fi, err)
+	}
 	for path, mode := range map[string]os.FileMode{"usr/bin/renewd": 0o755, "etc/renewd/renewd.yaml": 0o644, "etc/renewd": 0o755, "etc/renewd/conf.d": 0o755,
 		"usr/share/man/man1/renewd.1.gz": 0o644, "usr/share/doc/renewd/examples/commander.yaml": 0o644, "usr/share/bash-completion/completions/renewd": 0o644} {
 		if fi, err := os.Stat(filepath.Join(x.root, path)); err != nil || fi.Mode().Perm() != mode {
@@ -100,7 +103,7 @@ func (x *tree) lives(install, upgrade, remove func(), fresh, saved string) {
 	enabled := "etc/systemd/system/multi-user.target.wants/renewd.service"
 	x.t.Logf("enabled by the system's presets: %v", x.has(enabled))
 	remove()
-	for _, path := range []string{"usr/bin/renewd", "usr/lib/systemd/system/renewd.service", "usr/lib/sysusers.d/renewd.conf", enabled} {
+	for _, path := range []string{"usr/bin/renewd", "usr/lib/systemd/system/renewd.service", "usr/lib/sysusers.d/renewd.conf", "usr/lib/tmpfiles.d/renewd.conf", enabled} {
 		if x.has(path) {
 			x.t.Errorf("the removal left %s", path)
 		}

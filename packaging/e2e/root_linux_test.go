@@ -20,6 +20,11 @@ func (b *box) runByHand() (stop func()) {
 	}
 }
 
+// runtime is what the service's directories are: modes, owners, and which they are.
+func (b *box) runtime() string {
+	return b.run("sh", "-c", "set -- /run/renewd /run/renewd/tokens; echo $(stat -c '%a %U %G' $*) $(stat -c %i $*)")
+}
+
 // foreign are the files of the agent that are not its user's own.
 func (b *box) foreign() string {
 	return b.run("find", "/var/lib/renewd", "/run/renewd", "!", "-user", "renewd")
@@ -35,6 +40,16 @@ func TestE2ERootRunsByHand(t *testing.T) {
 	b.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755) // the service is not started
 	b.boot()
 	b.install(deb)
+	made := b.runtime()
+	if !strings.HasPrefix(made, "711 renewd renewd 711 renewd renewd ") {
+		t.Errorf("before the service was ever started, its directories are %q", made)
+	}
+	b.run("systemctl", "disable", "renewd.service")
+	b.reboot()
+	if now := b.runtime(); !strings.HasPrefix(now, "711 renewd renewd 711 renewd renewd ") {
+		t.Errorf("after a boot, its directories are %q", now)
+	}
+	made = b.runtime()
 	b.write("etc/renewd/commander.password", password, 0o640)
 	b.run("chgrp", "renewd", "/etc/renewd/commander.password")
 	text := strings.ReplaceAll(strings.ReplaceAll(config, "{credential: commander}", "{file: commander.password}"), `group: ops`, "group: renewd")
@@ -54,6 +69,9 @@ func TestE2ERootRunsByHand(t *testing.T) {
 		b.t.Errorf("root left: %s", left)
 	}
 	b.serviceGoesOn(vendor, before)
+	if now := b.runtime(); now != made {
+		t.Errorf("the directories that were mounted elsewhere or watched are others now: %q, before %q", now, made)
+	}
 
 	b.run("systemctl", "stop", "renewd.service")
 	stop = b.runByHand()

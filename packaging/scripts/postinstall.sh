@@ -22,6 +22,12 @@ elif ! id renewd >/dev/null 2>&1; then
 		useradd -r -g renewd -d /var/lib/renewd -s /usr/sbin/nologin renewd
 fi
 
+# Its runtime directories, as at each boot. Where a package manager's trigger does
+# that too, it comes after the start.
+if command -v systemd-tmpfiles >/dev/null; then
+	systemd-tmpfiles --create renewd.conf || true
+fi
+
 command -v systemctl >/dev/null || exit 0
 running=
 [ -d /run/systemd/system ] && running=yes

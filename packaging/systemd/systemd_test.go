@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -80,5 +81,31 @@ func TestUnitKeepsItsPromises(t *testing.T) {
 	// The mode and managers of a user's socket are told by this variable.
 	if bytes.Contains(UserUnit, []byte("\nRuntimeDirectory=")) {
 		t.Error("a user's unit has RuntimeDirectory=: its agent would take itself for the machine's")
+	}
+}
+
+// What a boot makes is what the service would make: the same directories, owner
+// and modes, and none of them grows old.
+func TestTmpfilesAgreeWithTheUnit(t *testing.T) {
+	key := func(name string) string {
+		_, rest, _ := strings.Cut(string(Unit), "\n"+name+"=")
+		value, _, _ := strings.Cut(rest, "\n")
+		return value
+	}
+	var want, got []string
+	for _, dir := range strings.Fields(key("RuntimeDirectory")) {
+		want = append(want, strings.Join([]string{"d", "/run/" + dir, key("RuntimeDirectoryMode"), key("User"), key("Group"), "-"}, " "))
+	}
+	text, err := os.ReadFile("tmpfiles.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "#") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	if len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("tmpfiles.conf has %q, the unit makes %q", got, want)
 	}
 }
