@@ -59,8 +59,11 @@ func FieldsOf(p *agent.Publication) *Fields {
 
 // renderJSON gives one object on one line. Nothing is escaped for HTML: a token
 // shall look as it is.
-func renderJSON(p *agent.Publication) ([]byte, error) {
-	return appendJSON(make([]byte, 0, 512+2*len(p.Token.Reveal())), p), nil
+func renderJSON(b []byte, p *agent.Publication) ([]byte, error) {
+	if b == nil {
+		b = make([]byte, 0, 512+2*len(p.Token.Reveal()))
+	}
+	return appendJSON(b, p), nil
 }
 
 // appendJSON writes what encoding/json makes of FieldsOf(p), in a fifth of the
@@ -168,12 +171,12 @@ func (f *Format) template(text string) (*Format, error) {
 	if err := try(t); err != nil {
 		return nil, fmt.Errorf("template: %w", err)
 	}
-	f.render = func(p *agent.Publication) ([]byte, error) {
-		var b bytes.Buffer
-		if err := t.Execute(&b, FieldsOf(p).scope()); err != nil {
+	f.render = func(b []byte, p *agent.Publication) ([]byte, error) {
+		out := bytes.NewBuffer(b)
+		if err := t.Execute(out, FieldsOf(p).scope()); err != nil {
 			return nil, censor(err, p)
 		}
-		return b.Bytes(), nil
+		return out.Bytes(), nil
 	}
 	return f, nil
 }

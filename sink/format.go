@@ -3,7 +3,6 @@
 package sink
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
@@ -27,17 +26,17 @@ type Options struct {
 type Format struct {
 	name   string
 	ctype  string
-	render func(*agent.Publication) ([]byte, error)
+	render func(b []byte, p *agent.Publication) ([]byte, error) // appends
 }
 
-// Append appends Render's result to b, without an allocation where b has room
-// and the format is json.
+// Append lays p out at the end of b, without an allocation where b has room and
+// the format is raw or json. An error never holds the token.
 func (f *Format) Append(b []byte, p *agent.Publication) ([]byte, error) {
-	if f.name == "json" {
-		return appendJSON(b, p), nil
+	out, err := f.render(b, p)
+	if err != nil {
+		return b, fmt.Errorf("lay out as %s: %w", f.name, err)
 	}
-	rendered, err := f.Render(p)
-	return append(b, rendered...), err
+	return out, nil
 }
 
 const plainText = "text/plain; charset=utf-8"
@@ -109,18 +108,12 @@ func (f *Format) Name() string { return f.name }
 // ContentType is what HTTP calls the rendering.
 func (f *Format) ContentType() string { return f.ctype }
 
-// Render lays p out. An error never holds the token.
-func (f *Format) Render(p *agent.Publication) ([]byte, error) {
-	b, err := f.render(p)
-	if err != nil {
-		return nil, fmt.Errorf("lay out as %s: %w", f.name, err)
-	}
-	return b, nil
-}
+// Render is Append to nothing.
+func (f *Format) Render(p *agent.Publication) ([]byte, error) { return f.Append(nil, p) }
 
-func rawFormat(newline bool) func(*agent.Publication) ([]byte, error) {
-	return func(p *agent.Publication) ([]byte, error) {
-		b := []byte(p.Token.Reveal())
+func rawFormat(newline bool) func([]byte, *agent.Publication) ([]byte, error) {
+	return func(b []byte, p *agent.Publication) ([]byte, error) {
+		b = append(b, p.Token.Reveal()...)
 		if newline {
 			b = append(b, '\n')
 		}
@@ -129,9 +122,9 @@ func rawFormat(newline bool) func(*agent.Publication) ([]byte, error) {
 }
 
 // renderHeader gives one header line, for curl -H @file.
-func renderHeader(p *agent.Publication) ([]byte, error) {
+func renderHeader(b []byte, p *agent.Publication) ([]byte, error) {
 	line, err := headerLine(p)
-	return []byte(line + "\n"), err
+	return append(append(b, line...), '\n'), err
 }
 
 // ErrNoHeader says that the token is not presented in a header.
@@ -153,18 +146,18 @@ func headerLine(p *agent.Publication) (string, error) {
 
 // renderCurl gives a config for curl -K. In its double quotes a backslash escapes
 // (curl(1), --config).
-func renderCurl(p *agent.Publication) ([]byte, error) {
+func renderCurl(b []byte, p *agent.Publication) ([]byte, error) {
 	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`)
 	if query := queryPair(p); query != "" {
 		// Of curl 7.87 and later; get and data-urlencode would take a request's
 		// own data for the query too. A leading + says that it is encoded.
-		return []byte(`url-query = "+` + quoted.Replace(query) + "\"\n"), nil
+		return fmt.Appendf(b, "url-query = \"+%s\"\n", quoted.Replace(query)), nil
 	}
 	line, err := headerLine(p)
 	if err != nil {
 		return nil, err
 	}
-	return []byte(`header = "` + quoted.Replace(line) + "\"\n"), nil
+	return fmt.Appendf(b, "header = \"%s\"\n", quoted.Replace(line)), nil
 }
 
 // queryPair is the parameter that presents the token, as a URL has it; empty where
@@ -188,19 +181,19 @@ func (f *Format) netrc(o Options) (*Format, error) {
 			return nil, fmt.Errorf("%s: %q holds a character that a .netrc cannot", v[0], v[1])
 		}
 	}
-	f.render = func(p *agent.Publication) ([]byte, error) {
+	f.render = func(b []byte, p *agent.Publication) ([]byte, error) {
 		token := p.Token.Reveal()
 		if strings.HasPrefix(token, `"`) {
 			return nil, errors.New("the token begins with a quote, which a .netrc cannot hold")
 		}
-		return fmt.Appendf(nil, "machine %s login %s password %s\n", o.Machine, o.Login, token), nil
+		return fmt.Appendf(b, "machine %s login %s password %s\n", o.Machine, o.Login, token), nil
 	}
 	return f, nil
 }
 
 // renderEnv gives assignments for a shell and for systemd's EnvironmentFile=,
 // which part ways only over a single quote inside a value.
-func renderEnv(p *agent.Publication) ([]byte, error) {
+func renderEnv(b []byte, p *agent.Publication) ([]byte, error) {
 	suffix, shown := "_QUERY", queryPair(p)
 	if shown == "" {
 		line, err := headerLine(p)
@@ -209,7 +202,6 @@ func renderEnv(p *agent.Publication) ([]byte, error) {
 		}
 		suffix, shown = "_HEADER", line
 	}
-	var b bytes.Buffer
 	name := EnvName(p.Name)
 	for _, v := range [][2]string{
 		{"_TOKEN", p.Token.Reveal()},
@@ -217,9 +209,9 @@ func renderEnv(p *agent.Publication) ([]byte, error) {
 		{"_EXPIRES_UNIX", fmt.Sprint(p.ExpiresAt.Unix())},
 		{suffix, shown},
 	} {
-		fmt.Fprintf(&b, "%s%s=%s\n", name, v[0], envQuote(v[1]))
+		b = fmt.Appendf(b, "%s%s=%s\n", name, v[0], envQuote(v[1]))
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // EnvName makes a token's name the name of a variable: [A-Z0-9_], a leading digit

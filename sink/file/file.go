@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"renewd/agent"
@@ -42,6 +43,9 @@ type Options struct {
 	TokensDir string
 	Log       *slog.Logger // says when the file was put right; nil: silent
 }
+
+// contents has room for what is written: a fleet writes thousands a second.
+var contents = sync.Pool{New: func() any { return new([]byte) }}
 
 // Sink keeps one file. It implements agent.Sink.
 type Sink struct {
@@ -109,10 +113,13 @@ func (s *Sink) Deliver(ctx context.Context, p *agent.Publication) error {
 	if s.placed && p == s.last && s.stamp != (atomicfile.Stamp{}) && s.stamp == atomicfile.StampOf(s.o.Path) {
 		return nil
 	}
-	data, err := s.o.Format.Render(p)
+	buf := contents.Get().(*[]byte)
+	defer contents.Put(buf)
+	data, err := s.o.Format.Append((*buf)[:0], p)
 	if err != nil {
 		return err
 	}
+	*buf = data
 	sum := sha256.Sum256(data)
 	if s.placed && sum == s.tried {
 		s.last = p
