@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -232,14 +233,20 @@ func (k *keeper) patience(now Instant, held *record, precious bool) time.Duratio
 	return min(max(left/2, 200*time.Millisecond), longestPatience)
 }
 
+// records has room for records on their way to the store.
+var records = sync.Pool{New: func() any { return new([]byte) }}
+
 // save makes the record durable, together with other changes.
 func (k *keeper) save(ctx context.Context, patience time.Duration, more ...Change) error {
+	buf := records.Get().(*[]byte)
+	defer records.Put(buf)
 	k.mu.Lock()
-	value, err := k.rec.encode(k.a.now(), k.a.bootID)
+	value, err := k.rec.encode((*buf)[:0], k.a.now(), k.a.bootID)
 	k.mu.Unlock()
 	if err != nil {
 		return err
 	}
+	*buf = value
 	return k.a.save(ctx, patience, append(more, Change{BucketTokens, k.name, value})...)
 }
 

@@ -283,7 +283,7 @@ func (a *Agent) remove(k *keeper) {
 	k.mu.Unlock()
 	a.dropSignIn(k)
 	a.limits.forget(k)
-	if value, err := tomb.encode(a.now(), a.bootID); err == nil {
+	if value, err := tomb.encode(nil, a.now(), a.bootID); err == nil {
 		if err := a.save(a.lasting, longestPatience, Change{BucketTokens, k.name, value}); err != nil {
 			a.stateFailed(err)
 		}

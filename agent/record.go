@@ -88,8 +88,8 @@ type storedClocks struct {
 	IdleEnd    time.Duration `json:"idle_end,omitempty"`
 }
 
-// encode gives the bytes that the store seals.
-func (r *record) encode(now Instant, bootID string) ([]byte, error) {
+// encode appends the bytes that the store seals to b.
+func (r *record) encode(b []byte, now Instant, bootID string) ([]byte, error) {
 	token, refresh := r.token.Reveal(), r.refreshToken.Reveal()
 	head, err := json.Marshal(stored{
 		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
@@ -97,7 +97,9 @@ func (r *record) encode(now Instant, bootID string) ([]byte, error) {
 		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd}, Life: r.life, Jitter: r.jitter,
 		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.noteText(), Seed: r.seed, Dead: r.dead, LoggedOut: r.loggedOut,
 	})
-	return slices.Concat(head, []byte{'\n'}, []byte(token), []byte(refresh)), err
+	b = slices.Grow(b, len(head)+1+len(token)+len(refresh))
+	b = append(append(b, head...), '\n')
+	return append(append(b, token...), refresh...), err
 }
 
 // decodeRecord restores a record. suspect says that the clocks cannot be

@@ -14,8 +14,9 @@ type Store interface {
 
 	// Save applies all changes or none and returns when they are durable, or with
 	// ctx's error when it ends before: the changes may still come through, since
-	// what is on its way to a disk cannot be called back. It is called by many
-	// goroutines at once and should commit them in groups.
+	// what is on its way to a disk cannot be called back. Either way the values
+	// are the caller's again. It is called by many goroutines at once and should
+	// commit them in groups.
 	Save(ctx context.Context, changes ...Change) error
 }
 

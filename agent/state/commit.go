@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -14,21 +15,34 @@ import (
 	"renewd/agent"
 )
 
+// request is sealed changes and where to answer. It is used again once it was
+// answered: thousands a second are too much to leave behind.
 type request struct {
 	changes []agent.Change
+	sealed  [][]byte // room for the changes' values
 	err     chan error
+}
+
+var requests = sync.Pool{New: func() any { return &request{err: make(chan error, 1)} }}
+
+// fill seals changes into r.
+func (r *request) fill(db *DB, changes []agent.Change) {
+	r.changes = append(r.changes[:0], changes...)
+	for len(r.sealed) < len(changes) {
+		r.sealed = append(r.sealed, nil)
+	}
+	for i := range r.changes {
+		if c := &r.changes[i]; c.Value != nil {
+			r.sealed[i] = db.seal(r.sealed[i][:0], c.Bucket, c.Key, c.Value)
+			c.Value = r.sealed[i]
+		}
+	}
 }
 
 // Save implements agent.Store.
 func (db *DB) Save(ctx context.Context, changes ...agent.Change) error {
-	sealed := make([]agent.Change, len(changes))
-	for i, c := range changes {
-		sealed[i] = c
-		if c.Value != nil {
-			sealed[i].Value = db.seal(c.Bucket, c.Key, c.Value)
-		}
-	}
-	r := &request{sealed, make(chan error, 1)}
+	r := requests.Get().(*request)
+	r.fill(db, changes)
 	select {
 	case db.requests <- r:
 	case <-db.done:
@@ -38,6 +52,7 @@ func (db *DB) Save(ctx context.Context, changes ...agent.Change) error {
 	}
 	select {
 	case err := <-r.err:
+		requests.Put(r)
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the state's disk: %w", ctx.Err())

@@ -3,6 +3,7 @@ package state
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 )
 
 // aad binds a value to its state, bucket and key: sealed bytes that were copied
@@ -16,8 +17,11 @@ func (db *DB) aad(bucket, key string) []byte {
 	return append(b, key...)
 }
 
-func (db *DB) seal(bucket, key string, plain []byte) []byte {
-	nonce := make([]byte, db.aead.NonceSize(), db.aead.NonceSize()+len(plain)+db.aead.Overhead())
+// seal appends the sealed value to b, which is empty.
+func (db *DB) seal(b []byte, bucket, key string, plain []byte) []byte {
+	n := db.aead.NonceSize()
+	b = slices.Grow(b, n+len(plain)+db.aead.Overhead())
+	nonce := b[:n]
 	_, _ = rand.Read(nonce)
 	return db.aead.Seal(nonce, nonce, plain, db.aad(bucket, key))
 }

@@ -217,7 +217,7 @@ func (db *DB) unlock(o Options, existed bool, path string) (err error) {
 			return err
 		}
 		return errors.Join(h.Put([]byte("version"), binary.BigEndian.AppendUint64(nil, version)),
-			h.Put([]byte("id"), db.id), h.Put([]byte("check"), db.seal("header", "check", checkValue)))
+			h.Put([]byte("id"), db.id), h.Put([]byte("check"), db.seal(nil, "header", "check", checkValue)))
 	})
 	if err != nil {
 		return err
