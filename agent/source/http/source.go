@@ -130,6 +130,7 @@ func (s *Source) send(ctx context.Context, st *step, sc *scope, req *wire.Reques
 			return nil, at(err, st.kind)
 		}
 		f, bad := st.judge(&answer{Answer: a, url: req.URL}, sc, s.set.prog.rules)
+		a.Release()
 		switch {
 		case bad == nil:
 			return s.grant(st, f, a, sc)

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,13 +33,26 @@ type Request struct {
 type Answer struct {
 	Status int
 	Header nethttp.Header
-	Body   []byte
+	Body   []byte // until Release
+	read   *bytes.Buffer
 
 	Sent, Received agent.Instant
 	ServerNow      time.Time     // Date plus Age; zero where missing or not believed
 	Skew           time.Duration // server's clock less ours, where HasSkew
 	HasSkew        bool
 	FarDate        bool // Date is further off than any clock that is merely wrong
+}
+
+// bodies has room for what is read of answers: a fleet reads thousands a second.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// Release gives back what Body is in, which is nil from then on. It may be left
+// undone.
+func (a *Answer) Release() {
+	if a.read != nil && a.read.Cap() <= 64<<10 {
+		bodies.Put(a.read)
+	}
+	a.Body, a.read = nil, nil
 }
 
 // Do sends r and reads the whole answer, whatever its status. It follows
@@ -138,12 +152,14 @@ func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer, clock age
 		return errBody
 	}
 	// As much room as the body needs, and bytes.MinRead to see its end.
-	var whole bytes.Buffer
-	whole.Grow(int(max(resp.ContentLength, 0)) + bytes.MinRead)
-	if _, err := whole.ReadFrom(io.LimitReader(resp.Body, MaxBody+1)); err != nil {
+	a.Release()
+	a.read = bodies.Get().(*bytes.Buffer)
+	a.read.Reset()
+	a.read.Grow(int(max(resp.ContentLength, 0)) + bytes.MinRead)
+	if _, err := a.read.ReadFrom(io.LimitReader(resp.Body, MaxBody+1)); err != nil {
 		return err
 	}
-	if a.Body = whole.Bytes(); len(a.Body) > MaxBody {
+	if a.Body = a.read.Bytes(); len(a.Body) > MaxBody {
 		return errBody
 	}
 	return nil
