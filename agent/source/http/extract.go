@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"renewd/agent/source/life"
 	"renewd/agent/source/spec"
 	"renewd/agent/source/wire"
@@ -42,6 +45,10 @@ type answer struct {
 	doc     any
 }
 
+// asV1 reads what encoding/json reads: of a name given twice the last value, and
+// text that is not UTF-8 with U+FFFD in its place.
+var asV1 = jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
 // json gives the decoded body; ok is false where it is not one JSON value.
 func (a *answer) json() (any, bool) {
 	if !a.decoded {
@@ -51,7 +58,7 @@ func (a *answer) json() (any, bool) {
 			d.UseNumber()
 			a.isJSON = d.Decode(&a.doc) == nil && len(bytes.TrimSpace(a.Body[d.InputOffset():])) == 0
 		} else {
-			a.isJSON = json.Unmarshal(a.Body, &a.doc) == nil
+			a.isJSON = jsonv2.Unmarshal(a.Body, &a.doc, asV1) == nil
 		}
 	}
 	return a.doc, a.isJSON
