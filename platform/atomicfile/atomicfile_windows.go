@@ -142,8 +142,7 @@ func (w *Writer) openDir(path string) (*shared, error) {
 	return s, nil
 }
 
-// replace renames a new file over path. MOVEFILE_WRITE_THROUGH returns when the
-// rename is on the disk, so no directory has to be flushed.
+// replace renames a new file over path.
 func (w *Writer) replace(path string, data []byte, a Access) error {
 	temp := filepath.Join(filepath.Dir(path), tempPrefix+rand.Text()+tempSuffix)
 	err := w.fill(temp, data, a)
@@ -212,21 +211,9 @@ func descriptor(a Access) (*windows.SECURITY_DESCRIPTOR, error) {
 	return windows.SecurityDescriptorFromString(sddl)
 }
 
-func rename(from, to string) error {
-	f, err := windows.UTF16PtrFromString(from)
-	if err != nil {
-		return err
-	}
-	t, err := windows.UTF16PtrFromString(to)
-	if err != nil {
-		return err
-	}
-	return windows.MoveFileEx(f, t, windows.MOVEFILE_REPLACE_EXISTING|windows.MOVEFILE_WRITE_THROUGH)
-}
-
 // retry waits out readers that hold the file open: Windows answers a rename over
-// it with a sharing violation or, where the handle shares deletion, with access
-// denied until the handle is closed.
+// it with a sharing violation or with access denied until the handle is closed;
+// where the handle shares deletion, it does so only if it has no POSIX renames.
 func retry(try func() error) error {
 	end := time.Now().Add(patience)
 	for wait := time.Millisecond; ; wait = min(2*wait, longestWait) {
