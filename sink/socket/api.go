@@ -37,6 +37,7 @@ func (s *Server) handler() http.Handler {
 func guard(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := connOf(r)
+		c.greeted()
 		if _, pattern := mux.Handler(r); pattern == "" {
 			hangUp(w, r)
 			noSuchCall(mux, w, r, c)

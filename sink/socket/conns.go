@@ -20,12 +20,14 @@ type conn struct {
 
 	idleSince atomic.Int64 // boot clock; 0: a request is being answered
 	handed    atomic.Bool  // net/http has it
+	served    atomic.Bool  // a request was answered before that
 
 	head      []byte    // read before the handover, for net/http to read again
 	headBy    time.Time // when the first head must be whole
 	writeBy   time.Time // write deadline that is set
 	stuck     bool      // a write failed: net/http would try its last words again
 	closeOnce sync.Once
+	greetOnce sync.Once
 }
 
 func (c *conn) idle(now time.Duration) { c.idleSince.Store(max(1, int64(now))) }
@@ -185,11 +187,26 @@ func (t *conns) forget(c *conn) {
 	t.remove(c)
 }
 
-// closeUnhanded closes the connections that net/http does not have: between two
-// of their requests nothing is lost.
+// hearOut lets connections that were answered before have an answer to what they
+// have sent, and to nothing more.
+func (t *conns) hearOut() {
+	for _, c := range t.unhanded() {
+		if c.served.Load() {
+			c.closeRead()
+		}
+	}
+}
+
+// closeUnhanded closes the connections that net/http does not have.
 func (t *conns) closeUnhanded() {
+	for _, c := range t.unhanded() {
+		c.Close()
+	}
+}
+
+func (t *conns) unhanded() (list []*conn) {
 	t.mu.Lock()
-	var list []*conn
+	defer t.mu.Unlock()
 	for _, u := range t.users {
 		for c := range u {
 			if !c.handed.Load() {
@@ -197,8 +214,15 @@ func (t *conns) closeUnhanded() {
 			}
 		}
 	}
-	t.mu.Unlock()
-	for _, c := range list {
-		c.Close()
+	return list
+}
+
+// closeRead takes no more from the client. What it has sent can still be read on
+// Linux; elsewhere it is lost, as by Close.
+func (c *conn) closeRead() {
+	if r, ok := c.Conn.(interface{ CloseRead() error }); ok {
+		_ = r.CloseRead()
+		return
 	}
+	c.Close()
 }

@@ -31,11 +31,14 @@ func (s *Server) serveFast(c *conn) {
 		switch {
 		case end >= 0 && f.answer(f.buf[:end+4]):
 			f.n = copy(f.buf, f.buf[end+4:f.n])
+			if s.base.Err() != nil { // hearOut may have missed it
+				c.closeRead()
+			}
 			continue
 		case end >= 0, f.n >= maxFastHead, !f.plausible(), !f.fill():
 			// Half a head is net/http's to judge, but between two requests it does
 			// not look at less than four bytes.
-			if f.n == 0 || f.served && f.n < 4 {
+			if f.n == 0 || c.served.Load() && f.n < 4 {
 				c.Close()
 				return
 			}
@@ -50,7 +53,6 @@ type fast struct {
 	*conn
 	buf    []byte
 	n      int       // bytes of buf that were read
-	served bool      // a request was answered here
 	timed  bool      // a read deadline is set
 	headBy time.Time // the deadline of a head that has begun
 	out    []byte
@@ -78,7 +80,7 @@ func (f *fast) fill() bool {
 // plausible reports whether more bytes may yet make a plain read of what is there.
 func (f *fast) plausible() bool {
 	n := min(f.n, len(fastStart))
-	return string(f.buf[:n]) == fastStart[:n] || f.served && n < 4
+	return string(f.buf[:n]) == fastStart[:n] || f.served.Load() && n < 4
 }
 
 // answer writes the answer to a plain read of a valid token; false leaves the
@@ -106,7 +108,10 @@ func (f *fast) answer(head []byte) bool {
 		return false
 	}
 	f.idle(now.Boot)
-	f.headBy, f.served = time.Time{}, true
+	f.headBy = time.Time{}
+	if !f.served.Load() {
+		f.served.Store(true)
+	}
 	if _, err := f.conn.Write(answer); err != nil {
 		_ = f.Conn.Close() // the next read ends the loop
 	}

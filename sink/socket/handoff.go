@@ -39,12 +39,17 @@ func (h *handoff) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 func (s *Server) handOver(c *conn, read []byte, headBy time.Time) {
 	c.head, c.headBy = append([]byte(nil), read...), headBy
 	c.handed.Store(true)
+	s.greeting.Add(1)
 	select {
 	case s.handed.conns <- c:
 	case <-s.handed.done:
+		c.greeted()
 		c.Close()
 	}
 }
+
+// greeted says that a connection that was handed over is answered by now, or gone.
+func (c *conn) greeted() { c.greetOnce.Do(c.server.greeting.Done) }
 
 // Read gives the bytes that were read before the handover first.
 func (c *conn) Read(b []byte) (int, error) {
@@ -87,5 +92,7 @@ func noteState(nc net.Conn, state http.ConnState) {
 		c.busy()
 	case http.StateIdle, http.StateNew:
 		c.idle(c.server.o.Agent.Now().Boot)
+	case http.StateClosed:
+		c.greeted()
 	}
 }

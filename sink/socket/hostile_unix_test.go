@@ -274,3 +274,42 @@ func TestCloseEndsLongPollsAndEventsAtOnce(t *testing.T) {
 		closesWithin(t, what, c, time.Second)
 	}
 }
+
+// A connection that was made before the Server closes is answered, whoever serves
+// it; nobody needs to try again.
+func TestCloseAnswersWhoHasConnected(t *testing.T) {
+	w := newWorld(t, nil, spec("x", &source{life: time.Hour}))
+	w.ready("x")
+	var clients []net.Conn
+	for range 20 {
+		clients = append(clients, w.dial())
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		w.server.conns.mu.Lock()
+		n := w.server.conns.all
+		w.server.conns.mu.Unlock()
+		if n == len(clients) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections", n)
+		}
+	}
+	closed := make(chan error, 1)
+	began := time.Now()
+	go func() { closed <- w.server.Close(t.Context()) }()
+	<-w.server.base.Done()
+	for i, c := range clients {
+		path := []string{"/v1/tokens/x", "/v1/tokens/x?format=raw"}[i%2]
+		want(t, raw(t, c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n"), 200)
+	}
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(began); d > lastCall {
+		t.Errorf("took %v though all were answered", d)
+	}
+	for _, c := range clients {
+		closesWithin(t, "answered", c, time.Second)
+	}
+}

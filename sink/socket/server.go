@@ -29,6 +29,7 @@ const (
 	headTimeout  = 5 * time.Second  // for a request's head
 	writeTimeout = 10 * time.Second // for each write to a client that does not read
 	idleTimeout  = 5 * time.Minute  // of a connection that net/http keeps
+	lastCall     = time.Second      // for a new connection's first request when the Server closes
 	maxBody      = 4 << 10
 	maxHead      = 16 << 10
 )
@@ -95,6 +96,8 @@ type Server struct {
 	listeners []net.Listener
 	closed    bool
 	running   sync.WaitGroup
+	accepting sync.WaitGroup
+	greeting  sync.WaitGroup // connections whose first request is not being answered yet
 }
 
 // New returns a Server that Serve starts.
@@ -148,8 +151,8 @@ func (s *Server) Serve(l net.Listener) error {
 		return http.ErrServerClosed
 	}
 	s.listeners = append(s.listeners, l)
-	s.running.Add(1)
-	defer s.running.Done()
+	s.accepting.Add(1)
+	defer s.accepting.Done()
 	s.mu.Unlock()
 	wait := time.Duration(0)
 	for {
@@ -157,7 +160,7 @@ func (s *Server) Serve(l net.Listener) error {
 		switch {
 		case err == nil:
 			wait = 0
-			s.running.Go(func() { s.greet(c) })
+			s.greeting.Go(func() { s.greet(c) })
 			continue
 		case s.base.Err() != nil:
 			return http.ErrServerClosed
@@ -178,7 +181,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Close stops accepting, ends long polls and events, and waits for answers under
-// way until ctx ends.
+// way until ctx ends. Who has just connected is still answered.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -190,12 +193,32 @@ func (s *Server) Close(ctx context.Context) error {
 	for _, l := range listeners {
 		err = errors.Join(err, l.Close())
 	}
-	s.conns.closeUnhanded()
+	s.accepting.Wait()
+	s.lastCalls()
 	if serr := s.http.Shutdown(ctx); serr != nil {
 		err = errors.Join(err, serr, s.http.Close())
 	}
+	s.greeting.Wait()
 	s.running.Wait()
 	return err
+}
+
+// lastCalls gives new connections a moment to say what they came for: net/http
+// drops, once it shuts down, the request that it has just read.
+func (s *Server) lastCalls() {
+	s.conns.hearOut()
+	done := make(chan struct{})
+	go func() {
+		s.greeting.Wait()
+		close(done)
+	}()
+	moment := time.NewTimer(lastCall)
+	defer moment.Stop()
+	select {
+	case <-done:
+	case <-moment.C:
+		s.conns.closeUnhanded()
+	}
 }
 
 // greet finds out who connected and serves until the connection ends or goes to
@@ -214,10 +237,6 @@ func (s *Server) greet(nc net.Conn) {
 	}
 	if !ok {
 		refuse(nc)
-		return
-	}
-	if s.base.Err() != nil { // closeUnhanded may have missed it
-		c.Close()
 		return
 	}
 	if s.o.plain {
