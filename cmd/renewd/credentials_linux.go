@@ -16,7 +16,7 @@ func (d *daemon) credentials() (stop func()) {
 	if fi, err := os.Lstat("/run/systemd/system"); err != nil || !fi.IsDir() { // sd_booted(3)
 		return nothing
 	}
-	l, err := ipc.Listen(ipc.Options{Path: filepath.Join(d.paths.Runtime, "credentials.sock"), Mode: 0o600})
+	l, err := d.openSocket(keptCredentials, ipc.Options{Path: filepath.Join(d.paths.Runtime, "credentials.sock"), Mode: 0o600})
 	if err != nil {
 		d.log.Warn("other units cannot load credentials from here", agent.KeyError, err)
 		return nothing

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -26,7 +26,7 @@ func (d *daemon) listen(c *config.Config) (*ipc.Listener, error) {
 	if c.Socket.Mode != nil {
 		o.Mode = fs.FileMode(*c.Socket.Mode)
 	}
-	l, err := ipc.Listen(o)
+	l, err := d.openSocket(keptAPI, o)
 	if err != nil {
 		hint := ""
 		if errors.Is(err, ipc.ErrInUse) {
@@ -62,11 +62,16 @@ func (d *daemon) metrics(srv *socket.Server, c *config.Config) (stop func(), err
 	if c.Metrics.Listen == "" {
 		return func() {}, nil
 	}
-	l, err := net.Listen("tcp", c.Metrics.Listen)
+	l, err := d.openTCP(keptMetrics, c.Metrics.Listen)
 	if err != nil {
 		return nil, fail(exitFailed, "choose another metrics: {listen: …}", "listen for metrics: %w", err)
 	}
 	ms := &http.Server{Handler: srv.MetricsHandler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute}
 	go func() { _ = ms.Serve(l) }()
-	return func() { _ = ms.Close() }, nil
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = ms.Shutdown(ctx)
+		_ = ms.Close()
+	}, nil
 }

@@ -50,7 +50,11 @@ func newRun() *cobra.Command {
 					}
 					stderr = to // until the process ends: how it ends is told there
 				}
-				return slowly(ctx, stderr, n, runAgent(ctx, stderr, n, configPath, once))
+				err := runAgent(ctx, stderr, n, configPath, once)
+				if err != nil {
+					n.UnstoreAll()
+				}
+				return slowly(ctx, stderr, n, err)
 			})
 		},
 	}
@@ -215,6 +219,7 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 		_ = l.Close()
 		return err
 	}
+	d.notify.UnstoreRest()
 	runCtx, stopRun := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()

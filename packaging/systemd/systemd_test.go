@@ -69,6 +69,11 @@ func TestUnitKeepsItsPromises(t *testing.T) {
 			t.Errorf("the unit lacks %q", line)
 		}
 	}
+	for _, line := range []string{"Restart=always", "FileDescriptorStoreMax=4", "Environment=FDSTORE=4"} {
+		if !has(Unit, line) || !has(UserUnit, line) {
+			t.Errorf("a unit lacks %q", line)
+		}
+	}
 	for _, key := range []string{"PrivateUsers=", "DynamicUser=", "ProcSubset=", "PrivateNetwork="} {
 		if bytes.Contains(Unit, []byte("\n"+key)) {
 			t.Errorf("the unit has %s: who asks on the socket, the boot's id or the network would be hidden", key)

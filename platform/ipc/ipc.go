@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"os"
 	"strconv"
 )
 
@@ -15,6 +16,12 @@ type Options struct {
 	Path  string      // of the socket, or name of the pipe
 	Mode  fs.FileMode // permission bits; 0: 0600. Windows: whether others may dial at all
 	Group string      // name or number; empty: as the directory or the process has it
+
+	// Kept is the socket as an earlier process of the service left it, which is
+	// taken if it stands at Path as this one would make it, and KeptID the ID that
+	// it had. Listen closes neither. Nil: there is none.
+	Kept   *os.File
+	KeptID string
 }
 
 func (o Options) mode() fs.FileMode {
@@ -25,7 +32,7 @@ func (o Options) mode() fs.FileMode {
 }
 
 // Listener accepts clients. Close takes the socket away if it is this Listener's
-// own.
+// own and is not to stay.
 type Listener struct {
 	net.Listener
 
@@ -37,9 +44,18 @@ type Listener struct {
 	GID int
 	// SID is the group's on Windows; "" where there is none.
 	SID string
+	// ID tells the socket in the file system from any other that is or was at its
+	// path; "" where this Listener did not make it.
+	ID string
+	// Resumed says that it is the one that was kept.
+	Resumed bool
 
+	stays bool
 	close func() error
 }
+
+// Stay has Close leave the socket where it is, for who else listens on it.
+func (l *Listener) Stay() { l.stays = true }
 
 // Close stops listening.
 func (l *Listener) Close() error { return errors.Join(l.Listener.Close(), l.close()) }

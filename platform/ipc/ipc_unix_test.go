@@ -346,3 +346,93 @@ func TestActivationTakesTheSocketAndChangesNothing(t *testing.T) {
 		t.Errorf("the socket was changed or removed: %v", m)
 	}
 }
+
+// kept is a socket whose process has gone and left it to the manager.
+func kept(t *testing.T, o Options) Options {
+	t.Helper()
+	l, err := Listen(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := l.Listener.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	l.Stay()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Kept, o.KeptID = f, l.ID
+	return o
+}
+
+// Who connects between two processes is answered by the second.
+func TestAKeptSocketGoesOn(t *testing.T) {
+	o := kept(t, Options{Path: filepath.Join(shortDir(t), "s.sock"), Mode: 0o640})
+	c, err := Dial(context.Background(), o.Path)
+	if err != nil {
+		t.Fatalf("refused between the processes: %v", err)
+	}
+	defer c.Close()
+	l := listen(t, o)
+	if !l.Resumed || l.ID != o.KeptID || l.GID != os.Getegid() {
+		t.Errorf("%+v", l)
+	}
+	a, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Close()
+	if _, err := Listen(o); !errors.Is(err, ErrInUse) {
+		t.Errorf("a second agent: %v", err)
+	}
+}
+
+// A socket that is not what is asked for now, or not the one at the path, is
+// replaced.
+func TestAKeptSocketIsTakenOnlyAsItShouldBe(t *testing.T) {
+	for name, change := range map[string]func(o *Options){
+		"another mode":          func(o *Options) { o.Mode = 0o666 },
+		"another group":         func(o *Options) { o.Group = "54321" },
+		"another path":          func(o *Options) { o.Path += "2" },
+		"another ID":            func(o *Options) { o.KeptID += "0" },
+		"mode changed since":    func(o *Options) { _ = os.Chmod(o.Path, 0o666) },
+		"removed since":         func(o *Options) { _ = os.Remove(o.Path) },
+		"not a socket any more": func(o *Options) { o.Kept, _ = os.Open(os.DevNull) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if os.Geteuid() != 0 && name == "another group" {
+				t.Skip("needs root")
+			}
+			o := kept(t, Options{Path: filepath.Join(shortDir(t), "s.sock"), Mode: 0o640})
+			change(&o)
+			if name == "another ID" { // what stands there is alive
+				if _, err := Listen(o); !errors.Is(err, ErrInUse) {
+					t.Errorf("a live socket of someone's was taken: %v", err)
+				}
+				return
+			}
+			l := listen(t, o)
+			if l.Resumed {
+				t.Error("it was taken")
+			}
+			done := make(chan error, 1)
+			go func() {
+				c, err := l.Accept()
+				if err == nil {
+					_ = c.Close()
+				}
+				done <- err
+			}()
+			c, err := Dial(context.Background(), o.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

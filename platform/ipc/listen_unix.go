@@ -121,8 +121,15 @@ func acquire(path string) (*os.File, error) {
 	return f, nil
 }
 
-// listen makes the socket; the lock is held.
+// listen takes the socket that was kept, or makes one; the lock is held.
 func (o Options) listen(dir string, gid int, lock *os.File) (*Listener, error) {
+	kept, fi, err := o.resume(dir, gid)
+	if err != nil {
+		return nil, err
+	}
+	if kept != nil {
+		return o.listener(kept, fi, lock, true), nil
+	}
 	if err := vacant(o.Path); err != nil {
 		return nil, err
 	}
@@ -145,7 +152,6 @@ func (o Options) listen(dir string, gid int, lock *os.File) (*Listener, error) {
 		}
 	}
 	err = os.Chmod(at, o.mode())
-	var fi os.FileInfo
 	if err == nil {
 		fi, err = os.Lstat(at)
 	}
@@ -156,13 +162,59 @@ func (o Options) listen(dir string, gid int, lock *os.File) (*Listener, error) {
 		_ = l.Close()
 		return nil, err
 	}
-	return &Listener{Listener: l, GID: int(fi.Sys().(*syscall.Stat_t).Gid), close: func() error {
+	return o.listener(l, fi, lock, false), nil
+}
+
+func (o Options) listener(l *net.UnixListener, fi os.FileInfo, lock *os.File, resumed bool) *Listener {
+	out := &Listener{Listener: l, GID: int(fi.Sys().(*syscall.Stat_t).Gid), ID: inodeID(fi), Resumed: resumed}
+	out.close = func() error {
 		defer lock.Close()
-		if now, err := os.Lstat(o.Path); err == nil && os.SameFile(now, fi) {
+		if now, err := os.Lstat(o.Path); err == nil && os.SameFile(now, fi) && !out.stays {
 			return os.Remove(o.Path)
 		}
 		return nil
-	}}, nil
+	}
+	return out
+}
+
+// resume takes the socket that was kept, if it is the one at the path and as this
+// process would make it. Where it is another's to be it goes: whoever dialled it
+// would wait for nobody.
+func (o Options) resume(dir string, gid int) (*net.UnixListener, os.FileInfo, error) {
+	if o.Kept == nil {
+		return nil, nil, nil
+	}
+	fi, err := os.Lstat(o.Path)
+	if err != nil || fi.Mode().Type() != fs.ModeSocket || inodeID(fi) != o.KeptID {
+		return nil, nil, nil
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	if gid < 0 {
+		gid = groupIn(dir)
+	}
+	if st.Uid == uint32(os.Geteuid()) && st.Gid == uint32(gid) && fi.Mode().Perm() == o.mode() {
+		if got, err := net.FileListener(o.Kept); err == nil {
+			if l, ok := got.(*net.UnixListener); ok {
+				l.SetUnlinkOnClose(false)
+				return l, fi, nil
+			}
+			_ = got.Close()
+		}
+	}
+	return nil, nil, os.Remove(o.Path)
+}
+
+func inodeID(fi os.FileInfo) string {
+	st := fi.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%x-%x", uint64(st.Dev), uint64(st.Ino))
+}
+
+// groupIn is the group of what this process makes in a directory.
+func groupIn(dir string) int {
+	if fi, err := os.Stat(dir); err == nil && fi.Mode()&fs.ModeSetgid != 0 {
+		return int(fi.Sys().(*syscall.Stat_t).Gid)
+	}
+	return os.Getegid()
 }
 
 // vacant refuses to replace anything but a dead socket. Someone may listen

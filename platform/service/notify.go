@@ -20,16 +20,23 @@ type Notifier struct {
 	socket   string
 	watchdog time.Duration
 	ready    func() // Windows' manager wants to know; nil elsewhere
+	stores   bool   // the manager keeps sockets
 
-	mu       sync.Mutex
-	stopping bool
-	status   string
-	fed      time.Time
+	mu        sync.Mutex
+	stopping  bool
+	status    string
+	fed       time.Time
+	inherited map[string]*os.File // of an earlier process, by name; until asked for
+	stored    map[string]bool     // names that the manager has
 }
 
 // NewNotifier reads the environment that the manager gave this process.
 func NewNotifier() *Notifier {
-	n := &Notifier{socket: os.Getenv("NOTIFY_SOCKET")}
+	n := &Notifier{socket: os.Getenv("NOTIFY_SOCKET"), inherited: inherited(), stored: map[string]bool{}}
+	n.stores = n.socket != "" && stores()
+	for name := range n.inherited {
+		n.stored[name] = true
+	}
 	if d, err := daemon.SdWatchdogEnabled(false); err == nil && n.socket != "" {
 		n.watchdog = d
 	}
@@ -42,6 +49,9 @@ func (n *Notifier) Managed() bool { return n != nil && n.ready != nil }
 
 // On says whether somebody listens.
 func (n *Notifier) On() bool { return n != nil && n.socket != "" }
+
+// Stores says whether the manager keeps sockets for the service's next process.
+func (n *Notifier) Stores() bool { return n != nil && n.stores }
 
 // AliveEvery is how often Alive must be called; 0 where nobody counts.
 func (n *Notifier) AliveEvery() time.Duration {
