@@ -308,10 +308,34 @@ func (a *Agent) Stopped(ctx context.Context) {
 		sinks := slices.Clone(k.sinks)
 		k.mu.Unlock()
 		for _, d := range sinks {
-			if err := d.sink.Withdraw(ctx, WithdrawStopped); err != nil {
-				a.log.Error(MsgSinkFailed, KeyToken, k.name, KeySink, d.sink.ID(), KeyError, err)
+			k.withdraw(ctx, d.sink, WithdrawStopped)
+		}
+	}
+}
+
+// Superseded withdraws the sinks that left the config, specs being what another
+// process is going to run; call it after Run returned, instead of Stopped.
+func (a *Agent) Superseded(ctx context.Context, specs []*Spec) {
+	next := make(map[string][]Sink, len(specs))
+	for _, s := range specs {
+		next[s.Name] = s.Sinks
+	}
+	for k := range a.roll.Load().all() {
+		k.mu.Lock()
+		sinks := slices.Clone(k.sinks)
+		k.mu.Unlock()
+		for _, d := range sinks {
+			if !slices.ContainsFunc(next[k.name], func(s Sink) bool { return s.ID() == d.sink.ID() }) {
+				k.withdraw(ctx, d.sink, WithdrawRemoved)
 			}
 		}
+	}
+}
+
+// withdraw tells a sink for good that there is no token any more.
+func (k *keeper) withdraw(ctx context.Context, s Sink, why WithdrawReason) {
+	if err := s.Withdraw(ctx, why); err != nil {
+		k.a.log.Error(MsgSinkFailed, KeyToken, k.name, KeySink, s.ID(), KeyError, err)
 	}
 }
 

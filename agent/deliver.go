@@ -89,9 +89,7 @@ func (k *keeper) deliverOnce(ctx context.Context, d *delivery) (more bool) {
 	d.owed, d.withdraw = false, false
 	if gone {
 		k.mu.Unlock()
-		if err := sink.Withdraw(ctx, WithdrawRemoved); err != nil {
-			k.a.log.Error(MsgSinkFailed, KeyToken, k.name, KeySink, sink.ID(), KeyError, err)
-		}
+		k.withdraw(ctx, sink, WithdrawRemoved)
 		return false
 	}
 	if !withdraw && (!owed || p == nil) {

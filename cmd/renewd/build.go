@@ -51,6 +51,8 @@ type built struct {
 	hosts   map[string]agent.HostLimits
 	watched map[string][]watched // by path
 	runs    string               // the first key that has a program run; "" where none has
+	beyond  config.Problems      // why this process cannot run it and another one can
+	unread  bool                 // nothing was made, since this process cannot read all that it takes
 	keyring string               // the first key whose secret is in a keyring
 }
 

@@ -77,6 +77,38 @@ func dialOne(ctx context.Context, all []string) (*client, error) {
 
 func (c *client) Close() error { return c.conn.Close() }
 
+// comeback is how long an agent that starts again is waited for: the stop of the
+// one, and a little for the other.
+const comeback = stopTime + 15*time.Second
+
+// awaitNext waits until the agent has ended, which it does after it has stopped to
+// accept, and until the one that follows answers.
+func (c *client) awaitNext(ctx context.Context) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, comeback)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+	defer stop()
+	_, _ = io.Copy(io.Discard, c.r) // an end is what is waited for, whatever its error
+	for {
+		next, err := dialOne(ctx, []string{c.socket})
+		if err == nil {
+			_, err = next.do(ctx, http.MethodGet, "/v1/health", nil, nil)
+			_ = next.Close()
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fail(exitNoAgent, "its log says why: journalctl -u renewd", "the agent stopped to start again with the new config, and has not come back")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // answer is a response read whole.
 type answer struct {
 	status int

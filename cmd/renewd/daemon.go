@@ -45,7 +45,9 @@ type daemon struct {
 	hup       <-chan os.Signal
 	began     settings // what a reload cannot change
 	confined  atomic.Pointer[confined]
-	privilege *privilege // nil: it has the rights that it was started with, and that is as it should be
+	next      *built        // of a config that another process is to run; reloading guards it
+	again     chan struct{} // a caller asked for that config
+	privilege *privilege    // nil: it has the rights that it was started with, and that is as it should be
 
 	notify *service.Notifier // nil: nobody is told
 	turned chan struct{}     // the loop did
@@ -127,8 +129,8 @@ func firstDir(name string) string {
 }
 
 // build makes what the agent runs of what config.Load returned, and says all
-// that is wrong with it.
-func (d *daemon) build(c *config.Config, problems config.Problems, err error) (*built, config.Problems, error) {
+// that is wrong with it. checked: `renewd check` found nothing.
+func (d *daemon) build(c *config.Config, problems config.Problems, err error, checked bool) (*built, config.Problems, error) {
 	if errors.Is(err, config.ErrNoConfig) {
 		d.log.Info(agent.MsgIdle, "config", d.configPath)
 		return &built{}, nil, nil
@@ -137,14 +139,29 @@ func (d *daemon) build(c *config.Config, problems config.Problems, err error) (*
 		return nil, nil, err
 	}
 	problems = append(problems, judge(c, d.builder)...)
-	problems = append(problems, d.outOfReach(c, nil)...) // before sources read their certificates
+	if beyond := d.outOfReach(c, nil); len(beyond) > 0 { // before sources read their certificates
+		if checked && d.startedAgain() && !problems.Fatal() {
+			return &built{beyond: beyond, unread: true}, problems.Sorted(), nil
+		}
+		if d.startedAgain() && reflect.DeepEqual(d.began.state, c.State) {
+			for i := range beyond {
+				beyond[i].Hint = "this process cannot judge what is there; run: systemctl reload renewd, which has another one look"
+			}
+		}
+		problems = append(problems, beyond...)
+	}
 	if problems.Fatal() {
 		return nil, problems, nil
 	}
 	b, more := d.builder.build(c)
 	problems = problems.With(more)
-	if !problems.Fatal() {
-		problems = problems.With(d.outOfReach(c, b))
+	if problems.Fatal() {
+		return b, problems.Sorted(), nil
+	}
+	if beyond := d.outOfReach(c, b); d.startedAgain() {
+		b.beyond = beyond
+	} else {
+		problems = problems.With(beyond)
 	}
 	return b, problems.Sorted(), nil
 }
@@ -209,12 +226,15 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 	return nil
 }
 
-// reload reads the config again; a bad one changes nothing.
-func (d *daemon) reload() config.Problems {
+// reload reads the config again; a bad one changes nothing. A good one that this
+// process cannot run is left to another: again. checked: `renewd check` found
+// nothing.
+func (d *daemon) reload(checked bool) (problems config.Problems, again bool) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	d.notify.Reloading()
 	defer func() { d.notify.Ready(d.statusLine()) }()
+	d.next = nil
 	c, problems, err := config.Load(d.configPath)
 	if err == nil && c.Blank && len(c.Tokens) == 0 {
 		err = errors.New("the config is empty")
@@ -225,7 +245,8 @@ func (d *daemon) reload() config.Problems {
 	}
 	var b *built
 	if !gone {
-		b, problems, err = d.build(c, problems, err)
+		b, problems, err = d.build(c, problems, err, checked)
+		again = b != nil && len(b.beyond) > 0
 	}
 	if err != nil {
 		problems = config.Problems{{File: d.configPath, Msg: err.Error()}}
@@ -235,7 +256,11 @@ func (d *daemon) reload() config.Problems {
 		// tokens serve must not end by that.
 		problems[0].Hint = "put it back; to run without tokens, write tokens: {}"
 	} else if err == nil {
-		problems = append(problems, d.waiting(c)...)
+		waiting := d.waiting(c)
+		if again {
+			refuseMoves(waiting)
+		}
+		problems = append(problems, waiting...)
 		if b != nil {
 			problems = append(problems, d.beyondUser(c, b)...)
 		}
@@ -244,18 +269,22 @@ func (d *daemon) reload() config.Problems {
 	d.say(problems)
 	if problems.Fatal() {
 		d.log.Error(msgRefused)
-		return problems
+		return problems, false
+	}
+	if again {
+		d.leave(b)
+		return problems, true
 	}
 	tokens := len(b.specs)
 	if err := d.apply(c, b); err != nil {
 		problems = append(problems, config.Problem{File: d.configPath, Msg: err.Error()})
 		d.problems.Store(&problems)
 		d.log.Error(msgRefused, agent.KeyError, err)
-		return problems
+		return problems, false
 	}
 	d.confine(c, b)
 	trim(tokens)
-	return problems
+	return problems, false
 }
 
 // say logs every problem of a config.

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"renewd/agent/source/standin"
 )
 
 // manager does for an agent what systemd does for a service: it keeps the sockets
@@ -278,6 +280,162 @@ func TestE2EKeptSocketsAreDropped(t *testing.T) {
 	eventually(t, "no agent answering", 10*time.Second, func() bool { _, _, code := r.cli("get", "f"); return code == exitNoAgent })
 	if names := m.names(); len(names) > 0 {
 		t.Errorf("kept: %q", names)
+	}
+	r.stop()
+}
+
+// ends waits until the agent has ended by itself.
+func (m *manager) ends() {
+	m.r.t.Helper()
+	select {
+	case err := <-m.r.exited:
+		if err != nil {
+			m.r.t.Errorf("the agent ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		m.r.t.Fatal("the agent does not end")
+	}
+}
+
+// again starts the agent, once it has ended by itself, as a manager does.
+func (m *manager) again() {
+	m.r.t.Helper()
+	m.ends()
+	m.start()
+	m.ready()
+}
+
+// stays reports whether the process is still the one that was started.
+func (m *manager) stays() {
+	m.r.t.Helper()
+	select {
+	case err := <-m.r.exited:
+		m.r.t.Fatalf("the agent has ended: %v", err)
+	default:
+	}
+}
+
+// A reload that needs what the process gave up has it end, and the next one runs
+// the config: nobody is refused meanwhile, nothing is logged in, and what left the
+// config goes.
+func TestE2EAReloadStartsAgain(t *testing.T) {
+	hasLandlock(t)
+	r, api, _ := commanderRig(t, standin.CommanderOptions{})
+	beyond := t.TempDir()
+	config := strings.Replace(readFile(t, r.path("renewd.yaml")), "{type: file, format: json}", "{type: file, path: stops, on_stop: remove}", 1)
+	left := "  g:\n    source: {type: file, path: f.token, format: raw, lifetime: {default: 1h}}\n    sinks: [{type: file}]\n"
+	r.write("f.token", "abc")
+	r.write("renewd.yaml", config+left)
+	m := newManager(r)
+	m.start()
+	m.ready()
+	for _, name := range []string{"c", "stops", "g"} {
+		r.waitFile(name)
+	}
+	logins, generation := api.Counts().Logins, r.generationOf("c")
+	_, stop := callForEver(r.socket(), "/v1/tokens/c", "/v1/tokens/c?format=raw")
+
+	wide := strings.Replace(config, "    allow:", "      - {type: file, path: "+beyond+"/token}\n    allow:", 1)
+	r.write("renewd.yaml", wide)
+	said := make(chan string, 1)
+	go func() {
+		out, errs, code := r.cli("reload")
+		said <- fmt.Sprint(out, errs, code)
+	}()
+	m.ends()
+	if !r.here(r.token("stops")) {
+		t.Error("a file that goes at a stop went, though the agent goes on")
+	}
+	if r.here(r.token("g")) {
+		t.Error("the file of a token that left the config is there")
+	}
+	m.start()
+	m.ready()
+	if got := <-said; got != "config reloaded, and the agent started again for what it had given up\n0" {
+		t.Errorf("reload says %q", got)
+	}
+	c := stop()
+	t.Logf("%d calls, the longest %v, %d failed", c.calls, c.longest.Round(time.Millisecond), len(c.failed))
+	if len(c.failed) > 0 {
+		t.Errorf("failed: %q", c.failed)
+	}
+	eventually(t, "the token at the new place", 10*time.Second, func() bool { b, err := os.ReadFile(beyond + "/token"); return err == nil && len(b) > 0 })
+	if now := r.generationOf("c"); now < generation || api.Counts().Logins != logins {
+		t.Errorf("generation %d after %d, %d logins after %d", now, generation, api.Counts().Logins, logins)
+	}
+	if log := r.log.String(); strings.Count(log, "starting again with the new config") == 0 || strings.Contains(log, msgRefused) {
+		t.Error("the log does not say it, or says that the config was refused")
+	}
+
+	// For the same config it never ends again.
+	for range 3 {
+		if out, errs, _ := r.cli("reload"); out != "config reloaded\n" {
+			t.Errorf("the same config: %s%s", out, errs)
+		}
+	}
+	m.stays()
+	r.stop()
+}
+
+// What is to start an agent again is good, and leaves it where it is; all else is
+// refused by the one that runs.
+func TestE2EABadReloadDoesNotStartAgain(t *testing.T) {
+	hasLandlock(t)
+	beyond := t.TempDir()
+	r := newRig(t, fileToken)
+	r.write("f.token", "abc")
+	m := newManager(r)
+	m.start()
+	m.ready()
+	place := "    sinks: [{type: file, path: " + beyond + "/token}]\n"
+	for name, config := range map[string]string{
+		"an error":    fileToken + place + "  x: {source: {type: exec}}\n",
+		"a move":      "socket: {mode: \"0600\"}\n" + fileToken + place,
+		"a state":     "state: {dir: " + beyond + "}\n" + fileToken,
+		"unread file": "defaults: {tls: {ca_file: " + beyond + "/ca.pem}}\n" + fileToken,
+	} {
+		r.write("renewd.yaml", config)
+		if out, errs, code := r.cli("reload"); code != exitUsage {
+			t.Errorf("%s: %d %s%s", name, code, out, errs)
+		} else if strings.Contains(errs, "systemctl reload renewd") != (name == "unread file") {
+			t.Errorf("%s: %s", name, errs)
+		}
+		refused := func() int { return strings.Count(r.log.String(), msgRefused) }
+		n := refused()
+		r.write("renewd.yaml", config+"# seen as a change\n")
+		eventually(t, "the changed file refused too", 10*time.Second, func() bool { return refused() > n })
+	}
+	m.stays()
+	if strings.Contains(r.log.String(), msgAgain) {
+		t.Error("the log says that it starts again")
+	}
+	if out, _, _ := r.cli("get", "f"); out != "abc\n" {
+		t.Errorf("get says %q", out)
+	}
+
+	// After `renewd check`, as systemctl reload has it, what it read is believed.
+	r.write("renewd.yaml", "defaults: {tls: {ca_file: "+beyond+"/ca.pem}}\n"+fileToken)
+	_ = r.proc.Process.Signal(syscall.SIGHUP)
+	m.again()
+	r.stop()
+}
+
+// A changed file alone is enough, here with a program, which needs all.
+func TestE2EAChangedFileStartsAgain(t *testing.T) {
+	hasLandlock(t)
+	r := newRig(t, fileToken)
+	r.write("f.token", "abc")
+	m := newManager(r)
+	m.start()
+	m.ready()
+	eventually(t, "the confinement", 10*time.Second, func() bool { said, _ := r.processOf(); return strings.HasPrefix(said, "confined") })
+	r.write("renewd.yaml", fileToken+"  x: {source: {type: exec, command: [/bin/echo, tok], format: raw, lifetime: {default: 1h}}}\n")
+	m.again()
+	if out, errs, _ := r.cli("get", "x"); out != "tok\n" {
+		t.Errorf("get x says %q %s", out, errs)
+	}
+	if said, _ := r.processOf(); !strings.HasPrefix(said, "not confined: tokens.x.source.command runs a program") {
+		t.Errorf("status says %q", said)
 	}
 	r.stop()
 }

@@ -85,6 +85,7 @@ func newReload() *cobra.Command {
 			}
 			var r struct {
 				Errors []string `json:"errors"`
+				Again  bool     `json:"starts_again"`
 			}
 			_ = json.Unmarshal(a.body, &r)
 			for _, p := range r.Errors {
@@ -96,7 +97,14 @@ func newReload() *cobra.Command {
 			if err := a.failed(""); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), "config reloaded")
+			said := "config reloaded"
+			if r.Again {
+				said = "config reloaded, and the agent started again for what it had given up"
+				if err := cl.awaitNext(c.Context()); err != nil {
+					return err
+				}
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), said)
 			return err
 		},
 	}

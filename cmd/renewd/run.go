@@ -112,8 +112,8 @@ func prepare(set paths.Set, n *service.Notifier, rights *privilege, stderr io.Wr
 	log, level := newLog(stderr, c.Log.Level, c.Log.Format)
 	set = withConfig(set, c)
 	d := &daemon{configPath: set.Config, paths: set, privilege: rights, log: log, level: level, builder: newBuilder(newClock(), set, log),
-		watches: map[string]*watching{}, changed: make(chan struct{}, 1), notify: n, turned: make(chan struct{}, 1)}
-	b, problems, err := d.build(c, problems, err)
+		watches: map[string]*watching{}, changed: make(chan struct{}, 1), again: make(chan struct{}, 1), notify: n, turned: make(chan struct{}, 1)}
+	b, problems, err := d.build(c, problems, err, false)
 	if err != nil {
 		return nil, nil, nil, fail(exitUsage, "", "%w", err)
 	}
@@ -227,9 +227,13 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	d.notify.Ready(d.statusLine())
 	trim(len(b.specs))
 	go d.tellStatus(runCtx)
-	d.untilStopped(ctx, srv)
+	again := d.untilStopped(ctx, srv.Audit)
 
-	d.notify.Stopping("stops; waits for what was sent")
+	how := "stops; waits for what was sent"
+	if again {
+		how = "starts again with the new config; waits for what was sent"
+	}
+	d.notify.Stopping(how)
 	d.log.Info(msgStops)
 	stopRun()
 	closeCtx, cancel := context.WithTimeout(context.Background(), stopTime)
@@ -238,7 +242,11 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	_ = srv.Close(closeCtx)
 	select {
 	case <-ended:
-		d.agent.Stopped(closeCtx)
+		if again {
+			d.superseded(closeCtx)
+		} else {
+			d.agent.Stopped(closeCtx)
+		}
 	case <-closeCtx.Done():
 		d.log.Warn("stopped while an answer was still owed")
 	}
@@ -310,20 +318,6 @@ func setGarbage(percent int) {
 	}
 }
 
-// untilStopped reloads the config when it changes or a signal asks for it.
-func (d *daemon) untilStopped(ctx context.Context, srv *socket.Server) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-d.hup:
-		case <-d.changed:
-		}
-		d.reload()
-		srv.Audit(d.audit.Load())
-	}
-}
-
 // makeRuntime makes the directory of the socket where it is the default one.
 func (d *daemon) makeRuntime(c *config.Config) error {
 	if err := d.paths.MakeRuntime(); err != nil {
@@ -346,16 +340,22 @@ func (d *daemon) makeRuntime(c *config.Config) error {
 }
 
 // reloadCall is POST /v1/reload.
-func (d *daemon) reloadCall(context.Context) error {
+func (d *daemon) reloadCall(context.Context) (again bool, err error) {
 	var errs []error
-	problems := d.reload()
+	problems, again := d.reload(false)
+	if again {
+		select {
+		case d.again <- struct{}{}:
+		default:
+		}
+	}
 	if !problems.Fatal() {
-		return nil
+		return again, nil
 	}
 	for _, p := range problems {
 		if !p.Warn {
 			errs = append(errs, errors.New(p.String()))
 		}
 	}
-	return errors.Join(errs...)
+	return false, errors.Join(errs...)
 }

@@ -95,6 +95,11 @@ func TestE2EServiceVerbs(t *testing.T) {
 			t.Errorf("the socket is %s", mode)
 		}
 		b.run(mine("systemctl", "--user", "reload", "renewd.service")...)
+		mineToo := filepath.Join(b.root, "home/bob/.config/renewd/renewd.yaml")
+		b.run("install", "-d", "-o", "bob", "/home/bob/out")
+		b.write("home/bob/.config/renewd/renewd.yaml", read(t, mineToo)+"      - {type: file, path: /home/bob/out/token}\n", 0o600)
+		b.run(mine("systemctl", "--user", "reload", "renewd.service")...)
+		b.eventually("bob's token elsewhere", 20*time.Second, func() bool { _, err := os.Stat(b.inside("/home/bob/out/token")); return err == nil })
 		b.run(mine("renewd", "service", "uninstall", "--user", "--purge")...)
 		if _, err := os.Stat(b.inside(file)); err == nil {
 			t.Error("the token is left")

@@ -69,7 +69,7 @@ func TestUnitKeepsItsPromises(t *testing.T) {
 			t.Errorf("the unit lacks %q", line)
 		}
 	}
-	for _, line := range []string{"Restart=always", "FileDescriptorStoreMax=4", "Environment=FDSTORE=4"} {
+	for _, line := range []string{"Restart=always", "Environment=RENEWD_RESTART=always", "FileDescriptorStoreMax=4", "Environment=FDSTORE=4"} {
 		if !has(Unit, line) || !has(UserUnit, line) {
 			t.Errorf("a unit lacks %q", line)
 		}

@@ -284,8 +284,16 @@ func TestACallerThatAsksTooOftenIsPutOff(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	var result error
-	w := newWorld(t, func(o *Options) { o.Reload = func(context.Context) error { return result } })
-	want(t, w.do("POST", "/v1/reload", ""), 200)
+	var again bool
+	w := newWorld(t, func(o *Options) { o.Reload = func(context.Context) (bool, error) { return again, result } })
+	for _, body := range []string{`{"ok":true}`, `{"ok":true,"starts_again":true}`} {
+		a := w.do("POST", "/v1/reload", "")
+		want(t, a, 200)
+		if a.body != body+"\n" {
+			t.Errorf("%s, want %s", a.body, body)
+		}
+		again = true
+	}
 	result = errors.Join(errors.New("f:1:2: one"), errors.New("f:3:4: two"))
 	a := w.do("POST", "/v1/reload", "")
 	want(t, a, 409)

@@ -57,8 +57,9 @@ type Options struct {
 	Version  string
 
 	// Reload reads the config again; its error says what is wrong with it. An
-	// error that unwraps to several is shown as a list. Nil: there is no config.
-	Reload func(context.Context) error
+	// error that unwraps to several is shown as a list. again: the agent ends, and
+	// another process is started that runs the config. Nil: there is no config.
+	Reload func(context.Context) (again bool, err error)
 	// ConfigError says why the config as it is now was not applied, "" when it
 	// was. Nil: "".
 	ConfigError func() string

@@ -366,9 +366,12 @@ func (s *Server) reload(rw http.ResponseWriter, r *http.Request) {
 		(&problem{Detail: "this agent has no config file"}).answer(rw, http.StatusConflict, "no-config")
 		return
 	}
-	err := s.o.Reload(context.WithoutCancel(r.Context()))
+	again, err := s.o.Reload(context.WithoutCancel(r.Context()))
 	if err == nil {
-		writeJSON(rw, http.StatusOK, map[string]bool{"ok": true})
+		writeJSON(rw, http.StatusOK, struct {
+			OK    bool `json:"ok"`
+			Again bool `json:"starts_again,omitempty"`
+		}{true, again})
 		return
 	}
 	p := &problem{Detail: "the config has errors; nothing was changed"}
