@@ -58,6 +58,9 @@ type Socket struct {
 	Path  secret.Path `yaml:"path"`
 	Mode  *Mode       `yaml:"mode"`
 	Group string      `yaml:"group"`
+
+	// UnixPath is a Unix socket beside Windows' named pipe. It cannot tell who asks.
+	UnixPath secret.Path `yaml:"unix_path"`
 }
 
 // State is where what must survive is kept.

@@ -94,6 +94,11 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 	b.allowed = map[string]*agent.Access{}
 	b.judge = newJudgement(c.Policy, b.strict)
 	problems = append(problems, b.judge.state(c)...)
+	if c.Socket.UnixPath != "" {
+		if err := unixPathAllowed(); err != nil {
+			problems = append(problems, c.Place().Problem(spec.Problem{Path: "socket.unix_path", Msg: err.Error(), Hint: "leave it out"}))
+		}
+	}
 	for _, name := range sortedKeys(c.Tokens) {
 		t := c.Tokens[name]
 		s, ps := b.token(name, t, c, out, sinks)

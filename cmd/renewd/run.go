@@ -261,6 +261,9 @@ func (d *daemon) serveAll(srv *socket.Server, l *ipc.Listener, c *config.Config,
 	defer d.reloading.Unlock()
 	srv.Audit(c.Log.Audit)
 	go func() { _ = srv.Serve(l) }()
+	if err := d.serveUnknown(srv, c); err != nil {
+		return nil, err
+	}
 	stopMetrics, err := d.metrics(srv, c)
 	if err != nil {
 		return nil, err

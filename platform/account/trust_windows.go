@@ -15,13 +15,14 @@ type UntrustedError struct {
 	Path string
 	SID  string // whose it is, or who may change it
 	Owns bool
+	Uses bool // without being able to change it, perhaps
 }
 
 func (e *UntrustedError) Error() string {
 	if e.Owns {
 		return fmt.Sprintf("%s belongs to %s, who could change it", e.Path, Name(e.SID))
 	}
-	return fmt.Sprintf("%s may be changed by %s", e.Path, Name(e.SID))
+	return fmt.Sprintf("%s may be %s by %s", e.Path, map[bool]string{false: "changed", true: "used"}[e.Uses], Name(e.SID))
 }
 
 // Rights on a file, or on a directory, that lead to other content at a name. To
@@ -32,6 +33,9 @@ const (
 	changesFile = changesAny | windows.GENERIC_WRITE | windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA
 	changesDir  = changesAny | deleteChild
 	deleteChild = 0x40 // FILE_DELETE_CHILD
+
+	// anyRight is for what nobody else may use at all, nor anything that is made in it.
+	anyRight = ^windows.ACCESS_MASK(0)
 )
 
 // Well-known accounts that already own the machine, or stand for an owner.
@@ -49,6 +53,10 @@ func Verify(path string) error { return upwards(path, changesFile) }
 // VerifyDir is Verify for a directory, in which others may make files of their
 // own, but not touch those of somebody else.
 func VerifyDir(path string) error { return upwards(path, changesDir) }
+
+// VerifyPrivate is Verify for a directory that nobody else may use at all, nor what
+// is made in it.
+func VerifyPrivate(path string) error { return upwards(path, anyRight) }
 
 func upwards(path string, rights windows.ACCESS_MASK) error {
 	me, err := Own()
@@ -103,12 +111,12 @@ func verify(sd *windows.SECURITY_DESCRIPTOR, path, me string, rights windows.ACC
 		}
 		const callback = 9 // ACCESS_ALLOWED_CALLBACK_ACE: the same, under a condition
 		allows := ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceType == callback
-		if !allows || ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 || ace.Mask&rights == 0 {
+		if !allows || ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 && rights != anyRight || ace.Mask&rights == 0 {
 			continue // entries that deny only ever take away
 		}
 		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart)).String()
 		if !trusted(sid) && sid != creatorOwner && sid != ownerRights { // those are the owner, who is trusted
-			return &UntrustedError{Path: path, SID: sid}
+			return &UntrustedError{Path: path, SID: sid, Uses: rights == anyRight}
 		}
 	}
 	return nil

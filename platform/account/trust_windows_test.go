@@ -12,7 +12,7 @@ import (
 // Who could change a file or what stands above it, by lists as Windows has them.
 func TestWhoCouldChangeIt(t *testing.T) {
 	const me, other = "S-1-5-21-1-2-3-1000", "S-1-5-21-1-2-3-1001"
-	const file, dir = changesFile, changesDir
+	const file, dir, private = changesFile, changesDir, anyRight
 	for _, c := range []struct {
 		name   string
 		sddl   string
@@ -34,6 +34,9 @@ func TestWhoCouldChangeIt(t *testing.T) {
 		{"somebody changes the list", "O:BAD:(A;;WD;;;" + other + ")", file, other, false},
 		{"only what is made in it", "O:BAD:(A;OICIIO;FA;;;WD)(A;;FA;;;BA)", dir, "", false},
 		{"readers", "O:BAD:(A;;FR;;;WD)(A;;0x1200a9;;;BU)", file, "", false},
+		{"one's own", "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + me + ")(A;OICIIO;GA;;;CO)", private, "", false},
+		{"readers of what is private", "O:BAD:P(A;;FA;;;BA)(A;;FR;;;BU)", private, "S-1-5-32-545", false},
+		{"readers of what is made in it", "O:BAD:P(A;;FA;;;BA)(A;OICIIO;FR;;;BU)", private, "S-1-5-32-545", false},
 		{"no list", "O:BA", file, "S-1-1-0", false},
 		{"the owner again", "O:BAD:(A;;FA;;;CO)(A;;FA;;;OW)", file, "", false},
 	} {

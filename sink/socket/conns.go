@@ -17,6 +17,7 @@ type conn struct {
 	peer    ipc.Peer
 	id      string // of the peer, for budgets and logs
 	manager bool
+	unknown bool // the listener cannot say who it is
 
 	idleSince atomic.Int64 // boot clock; 0: a request is being answered
 	handed    atomic.Bool  // net/http has it

@@ -145,7 +145,13 @@ func (s *Server) Audit(on bool) { s.audit.Store(on) }
 
 // Serve accepts from l until l or the Server is closed. It may run for several
 // listeners at once.
-func (s *Server) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, s.greet) }
+
+// ServeUnknown is Serve for clients that nobody can name: whoever l lets in reads
+// the tokens that name no readers, and may do nothing that a manager may.
+func (s *Server) ServeUnknown(l net.Listener) error { return s.serve(l, s.greetUnknown) }
+
+func (s *Server) serve(l net.Listener, greet func(net.Conn)) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -161,7 +167,7 @@ func (s *Server) Serve(l net.Listener) error {
 		switch {
 		case err == nil:
 			wait = 0
-			s.greeting.Go(func() { s.greet(c) })
+			s.greeting.Go(func() { greet(c) })
 			continue
 		case s.base.Err() != nil:
 			return http.ErrServerClosed
@@ -230,14 +236,22 @@ func (s *Server) greet(nc net.Conn) {
 		s.o.Log.Debug("peer not known", agent.KeyError, err)
 		peer = ipc.Peer{} // nobody
 	}
-	c := &conn{Conn: nc, server: s, peer: peer, id: peer.String(), manager: s.o.Managers.include(peer)}
+	s.admit(&conn{Conn: nc, server: s, peer: peer, id: peer.String(), manager: s.o.Managers.include(peer)})
+}
+
+func (s *Server) greetUnknown(nc net.Conn) {
+	s.admit(&conn{Conn: nc, server: s, id: "unknown, by the Unix socket", unknown: true})
+}
+
+// admit serves a client if there is room for it.
+func (s *Server) admit(c *conn) {
 	c.idle(s.o.Agent.Now().Boot)
 	victim, ok := s.conns.admit(c)
 	if victim != nil {
 		victim.Close()
 	}
 	if !ok {
-		refuse(nc)
+		refuse(c.Conn)
 		return
 	}
 	if s.o.plain {
@@ -260,10 +274,11 @@ func (m *Managers) include(p ipc.Peer) bool {
 	return slices.ContainsFunc(m.UIDs, p.IsUser) || slices.ContainsFunc(m.GIDs, p.InGroup) || slices.ContainsFunc(m.SIDs, p.HasSID)
 }
 
-// mayRead judges by the token's allow list; nil allows nobody.
+// mayRead judges by the token's allow list; nil allows nobody but whom a listener
+// lets in that cannot name them.
 func (c *conn) mayRead(a *agent.Access) bool {
-	if c.manager {
-		return true
+	if c.manager || c.unknown {
+		return c.manager || a == nil
 	}
 	return a != nil && (slices.ContainsFunc(a.UIDs, c.peer.IsUser) || slices.ContainsFunc(a.GIDs, c.peer.InGroup) ||
 		slices.ContainsFunc(a.SIDs, c.peer.HasSID))
