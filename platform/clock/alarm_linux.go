@@ -1,0 +1,67 @@
+package clock
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func (a *Alarm) ofSystem() bool {
+	fd, f, err := timer(unix.CLOCK_BOOTTIME)
+	if err != nil {
+		return false
+	}
+	a.set = func(d time.Duration) {
+		// 0 would disarm it.
+		in := unix.ItimerSpec{Value: unix.NsecToTimespec(max(1, d.Nanoseconds()))}
+		_ = unix.TimerfdSettime(fd, 0, &in, nil)
+	}
+	a.stop = func() { _ = f.Close() }
+	go func() {
+		var count [8]byte
+		for {
+			if _, err := f.Read(count[:]); err != nil {
+				return
+			}
+			a.ring()
+		}
+	}()
+	return true
+}
+
+// timer opens a timerfd. It is set through fd as long as f is open.
+func timer(clock int) (fd int, f *os.File, err error) {
+	fd, err = unix.TimerfdCreate(clock, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return -1, nil, err
+	}
+	return fd, os.NewFile(uintptr(fd), "timer"), nil
+}
+
+// Changes calls changed soon after each time that the wall clock was set or the
+// machine woke up, until stop is called. ok is false where the system does not
+// tell; then whoever wants to know must look.
+func Changes(changed func()) (stop func(), ok bool) {
+	fd, f, err := timer(unix.CLOCK_REALTIME)
+	if err != nil {
+		return func() {}, false
+	}
+	// It is never meant to expire: setting the clock cancels it.
+	never := unix.ItimerSpec{Value: unix.Timespec{Sec: 1 << 33}}
+	if unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &never, nil) != nil {
+		_ = f.Close()
+		return func() {}, false
+	}
+	go func() {
+		var count [8]byte
+		for {
+			if _, err := f.Read(count[:]); err != nil && !errors.Is(err, unix.ECANCELED) {
+				return
+			}
+			changed()
+		}
+	}()
+	return func() { _ = f.Close() }, true
+}
