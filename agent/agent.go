@@ -14,6 +14,7 @@ import (
 
 const (
 	longestSleep = 30 * time.Second      // a sleep that a suspended machine may prolong
+	toldSleep    = 10 * time.Minute      // the longest where the system tells of a suspend
 	stepNoticed  = 5 * time.Second       // a wall clock that moved more than this has stepped
 	resumeGap    = 10 * time.Second      // a sleep that took so much longer was a suspend
 	tick         = 20 * time.Millisecond // the loop wakes at most so often by itself: what falls due close together is done together
@@ -28,12 +29,46 @@ type Options struct {
 	Hosts  map[string]HostLimits // by host:port; from the config, they win over what sources bring
 	Random func() float64        // uniform in [0, 1); nil: math/rand/v2
 
+	// Alarm wakes the loop; nil: a timer of package time. Run stops it.
+	Alarm Alarm
+	// ClockTold says that ClockChanged is called whenever the wall clock was set
+	// or the machine woke up. Else the loop looks for that every 30 s.
+	ClockTold bool
+
 	// Tick is called by the loop itself after each look at what is due, so that
 	// whoever is told of it knows that the loop turns: at least every TickEvery
-	// (0: 30 s). It must not wait for anything.
+	// (0: it does not matter). It must not wait for anything.
 	Tick      func()
 	TickEvery time.Duration
 }
+
+// Alarm rings on C once a span that was Set has passed; setting it again replaces
+// what was set.
+type Alarm interface {
+	C() <-chan struct{}
+	Set(time.Duration)
+	Stop()
+}
+
+// timer is an Alarm of package time.
+type timer struct {
+	*time.Timer
+	rings chan struct{}
+}
+
+func newTimer() timer {
+	rings := make(chan struct{}, 1)
+	return timer{time.AfterFunc(0, func() {
+		select {
+		case rings <- struct{}{}:
+		default:
+		}
+	}), rings}
+}
+
+func (t timer) C() <-chan struct{}  { return t.rings }
+func (t timer) Set(d time.Duration) { t.Reset(d) }
+func (t timer) Stop()               { t.Timer.Stop() }
 
 // Spec is one token as the config declares it.
 type Spec struct {
@@ -62,6 +97,7 @@ type Agent struct {
 	bootID string
 	log    *slog.Logger
 	rnd    func() float64
+	alarm  Alarm
 	turned func() // the loop did; never nil
 	rest   time.Duration
 	ledger *ledger
@@ -89,6 +125,7 @@ type Agent struct {
 
 	swept    time.Duration // when the ledger was last swept
 	last     Instant       // of the loop's latest look
+	asked    time.Duration // how long it meant to sleep since
 	stats    stats
 	skews    sync.Map // host -> time.Duration
 	stateMu  sync.Mutex
@@ -97,12 +134,15 @@ type Agent struct {
 
 // New opens the ledger and the owed logouts of the store. Tokens come with Apply.
 func New(o Options) (*Agent, error) {
-	a := &Agent{store: o.Store, clock: o.Clock, bootID: o.BootID, log: o.Log, rnd: o.Random,
+	a := &Agent{store: o.Store, clock: o.Clock, bootID: o.BootID, log: o.Log, rnd: o.Random, alarm: o.Alarm,
 		limits: newLimiter(o.Hosts), lasting: context.Background(), wakeup: make(chan struct{}, 1), signIns: map[*keeper]*signIn{}}
 	if a.turned = o.Tick; a.turned == nil {
 		a.turned = func() {}
 	}
-	if a.rest = longestSleep; o.TickEvery > 0 {
+	if a.rest = longestSleep; o.ClockTold {
+		a.rest = toldSleep
+	}
+	if o.TickEvery > 0 {
 		a.rest = min(a.rest, o.TickEvery)
 	}
 	a.patient, a.hurry = context.WithCancel(a.lasting)
@@ -127,8 +167,11 @@ func (a *Agent) random() float64 { return a.rnd() }
 // Run wakes keepers until ctx ends, then waits for what was sent and for
 // deliveries under way. It never logs out and never withdraws by itself.
 func (a *Agent) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	if a.alarm == nil {
+		a.alarm = newTimer()
+	}
+	defer a.alarm.Stop()
+	a.alarm.Set(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -137,12 +180,17 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.work.Wait()
 			return nil
 		case <-a.wakeup:
-		case <-timer.C:
+		case <-a.alarm.C():
 		}
-		timer.Reset(a.look(ctx))
+		a.asked = a.look(ctx)
+		a.alarm.Set(a.asked)
 		a.turned()
 	}
 }
+
+// ClockChanged has the loop look at once: the wall clock was set, or the machine
+// woke up.
+func (a *Agent) ClockChanged() { a.poke() }
 
 // look turns every keeper that is due and returns how long to sleep.
 func (a *Agent) look(ctx context.Context) time.Duration {
@@ -198,7 +246,7 @@ func (a *Agent) noticeJumps(now Instant) {
 			k.rewrite(now)
 		}
 	}
-	if passed > longestSleep+resumeGap {
+	if passed > max(longestSleep, a.asked)+resumeGap {
 		a.log.Info(MsgResumed, "asleep", passed.Round(time.Second))
 		for k := range a.roll.Load().all() {
 			k.spread(now)

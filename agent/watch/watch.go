@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"renewd/platform/clock"
 )
 
 const (
 	quiet   = 50 * time.Millisecond  // an editor's burst of events is one change
 	longest = 500 * time.Millisecond // a burst that never ends is told all the same
-	slowly  = 35 * time.Second       // the poll: below 0.03 wake-ups a second
+	slowly  = time.Minute            // the poll: an idle agent wakes for little else
 	crowd   = 64                     // files of one directory that an event has looked at beside those it names
 
 	// A directory in which so many names changed within one burst is not watched
@@ -146,8 +148,9 @@ func (w *Watcher) run() {
 		w.idle.Go(func() { h.listen(w.fs) })
 		defer w.fs.Close()
 	}
-	next := time.NewTimer(w.poll)
+	next := clock.NewAlarm()
 	defer next.Stop()
+	next.Set(w.poll)
 	for {
 		select {
 		case <-w.done:
@@ -157,14 +160,14 @@ func (w *Watcher) run() {
 			if lost {
 				tell(w.compareAll())
 			}
-			next.Reset(pause)
-		case <-next.C:
+			next.Set(pause)
+		case <-next.C():
 			if touched := h.take(); len(touched) > 0 {
 				tell(w.compare(touched))
 			} else {
 				tell(w.compareAll())
 			}
-			next.Reset(w.untilPoll())
+			next.Set(w.untilPoll())
 		}
 	}
 }

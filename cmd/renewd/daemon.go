@@ -190,12 +190,19 @@ func (d *daemon) open(c *config.Config) error {
 		return stateFailure(err)
 	}
 	d.state = db
+	var told atomic.Pointer[agent.Agent] // the clock may change before there is one
+	_, tells := clock.Changes(func() {
+		if a := told.Load(); a != nil {
+			a.ClockChanged()
+		}
+	})
 	a, err := agent.New(agent.Options{Store: db, Clock: newClock(), BootID: clock.BootID(), Log: d.log,
-		Tick: d.tick, TickEvery: d.notify.AliveEvery()})
+		Alarm: clock.NewAlarm(), ClockTold: tells, Tick: d.tick, TickEvery: d.notify.AliveEvery()})
 	if err != nil {
 		_ = db.Close()
 		return stateFailure(err)
 	}
+	told.Store(a)
 	d.agent, d.builder.agent = a, a
 	return nil
 }
