@@ -103,8 +103,10 @@ func existsBelow(dir string, kept ...[]string) bool {
 }
 
 // outOfReach refuses a config that needs what this process has given up: nothing
-// brings that back but a new process. b is nil where nothing is built yet.
-func (d *daemon) outOfReach(c *config.Config, b *built) (out config.Problems) {
+// brings that back but a new process. b is nil where nothing is built yet. What was
+// in use when it was replaced counts where inUse says so; else it is a warning, and
+// the agent goes on.
+func (d *daemon) outOfReach(c *config.Config, b *built, inUse bool) (out config.Problems) {
 	now := d.confined.Load()
 	if now == nil || !now.how.On() {
 		return nil
@@ -114,11 +116,14 @@ func (d *daemon) outOfReach(c *config.Config, b *built) (out config.Problems) {
 		out = append(out, config.Problem{File: d.configPath, Path: b.runs, Msg: "runs a program, and the running agent has given that up", Hint: hint})
 	}
 	for _, dir := range now.how.Lacks(d.places(c, b)) {
-		// What was in use when it was replaced is a warning: the agent goes on.
-		if !slices.Contains(now.dirs.Read, dir) && !slices.Contains(now.dirs.Write, dir) {
-			out = append(out, config.Problem{File: d.configPath, Hint: hint,
-				Msg: fmt.Sprintf("%s is out of reach of the running agent, which has given up all that its config did not name", dir)})
+		why := "which has given up all that its config did not name"
+		if slices.Contains(now.dirs.Read, dir) || slices.Contains(now.dirs.Write, dir) {
+			if !inUse {
+				continue
+			}
+			why = "since it was replaced"
 		}
+		out = append(out, config.Problem{File: d.configPath, Hint: hint, Msg: fmt.Sprintf("%s is out of reach of the running agent, %s", dir, why)})
 	}
 	return out
 }

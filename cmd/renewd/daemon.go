@@ -139,7 +139,7 @@ func (d *daemon) build(c *config.Config, problems config.Problems, err error, ch
 		return nil, nil, err
 	}
 	problems = append(problems, judge(c, d.builder)...)
-	if beyond := d.outOfReach(c, nil); len(beyond) > 0 { // before sources read their certificates
+	if beyond := d.outOfReach(c, nil, false); len(beyond) > 0 { // before sources read their certificates
 		if checked && d.startedAgain() && !problems.Fatal() {
 			return &built{beyond: beyond, unread: true}, problems.Sorted(), nil
 		}
@@ -158,10 +158,10 @@ func (d *daemon) build(c *config.Config, problems config.Problems, err error, ch
 	if problems.Fatal() {
 		return b, problems.Sorted(), nil
 	}
-	if beyond := d.outOfReach(c, b); d.startedAgain() {
-		b.beyond = beyond
+	if d.startedAgain() {
+		b.beyond = d.outOfReach(c, b, true)
 	} else {
-		problems = problems.With(beyond)
+		problems = problems.With(d.outOfReach(c, b, false))
 	}
 	return b, problems.Sorted(), nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -374,6 +375,21 @@ func TestE2EAReloadStartsAgain(t *testing.T) {
 		}
 	}
 	m.stays()
+
+	// A directory in use that was replaced is out of reach too.
+	if err := errors.Join(os.Rename(beyond, beyond+".old"), os.Mkdir(beyond, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(beyond + ".old")
+	go func() {
+		out, errs, code := r.cli("reload")
+		said <- fmt.Sprint(out, errs, code)
+	}()
+	m.again()
+	if got := <-said; !strings.Contains(got, "started again") {
+		t.Errorf("reload says %q", got)
+	}
+	eventually(t, "the token at the replaced place", 10*time.Second, func() bool { b, err := os.ReadFile(beyond + "/token"); return err == nil && len(b) > 0 })
 	r.stop()
 }
 

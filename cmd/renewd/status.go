@@ -74,6 +74,9 @@ func listTokens(ctx context.Context, socket string) (*listing, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	// A manager may keep the socket of an agent that does not come up.
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	c, err := dial(ctx, socket)
 	if err != nil {
 		return nil, err
