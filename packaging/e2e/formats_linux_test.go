@@ -74,6 +74,9 @@ func (x *tree) installed(version string) {
 	if fi, err := os.Stat(filepath.Join(x.root, "usr/lib/tmpfiles.d/renewd.conf")); err != nil || fi.Mode().Perm() != 0o644 {
 		x.t.Errorf("what makes the runtime directories at a boot: %v, %v", fi, err)
 	}
+	if x.has("run/renewd") {
+		x.t.Error("runtime directories are made where nothing runs")
+	}
 	for path, mode := range map[string]os.FileMode{"usr/bin/renewd": 0o755, "etc/renewd/renewd.yaml": 0o644, "etc/renewd": 0o755, "etc/renewd/conf.d": 0o755,
 		"usr/share/man/man1/renewd.1.gz": 0o644, "usr/share/doc/renewd/examples/commander.yaml": 0o644, "usr/share/bash-completion/completions/renewd": 0o644} {
 		if fi, err := os.Stat(filepath.Join(x.root, path)); err != nil || fi.Mode().Perm() != mode {

@@ -22,16 +22,14 @@ elif ! id renewd >/dev/null 2>&1; then
 		useradd -r -g renewd -d /var/lib/renewd -s /usr/sbin/nologin renewd
 fi
 
-# Its runtime directories, as at each boot. Where a package manager's trigger does
-# that too, it comes after the start.
-if command -v systemd-tmpfiles >/dev/null; then
-	systemd-tmpfiles --create renewd.conf || true
-fi
-
 command -v systemctl >/dev/null || exit 0
 running=
 [ -d /run/systemd/system ] && running=yes
 [ -z "$running" ] || systemctl daemon-reload || true
+# Its runtime directories, which each boot makes: in an image that is built they would
+# be in the way of an agent that runs there as root. Where a package manager's trigger
+# makes them too, it comes after the start.
+[ -z "$running" ] || systemd-tmpfiles --create renewd.conf || true
 
 if command -v deb-systemd-helper >/dev/null; then
 	# Debian keeps what an admin chose, over removal too.
