@@ -72,9 +72,11 @@ func (r *rig) inside(args ...string) *exec.Cmd {
 	return c
 }
 
-func (r *rig) startByRoot() {
+// startByRoot starts the agent as root, by a program that takes it as arguments where
+// one is given.
+func (r *rig) startByRoot(by ...string) {
 	r.t.Helper()
-	r.begin(r.inside(theBinary(r.t), "run", "--config", r.path("renewd.yaml")))
+	r.begin(r.inside(append(by, theBinary(r.t), "run", "--config", r.path("renewd.yaml"))...))
 	eventually(r.t, "the start", 20*time.Second, func() bool { return strings.Contains(r.log.String(), msgStarted) })
 }
 
@@ -131,8 +133,8 @@ func TestE2ERootIsGivenUp(t *testing.T) {
 	if got := process(); !strings.Contains(got, "runs as renewd, started as root") {
 		t.Errorf("status says %q", got)
 	}
-	if fi, err := os.Stat(r.socket()); err != nil || fi.Mode().Perm() != 0o666 {
-		t.Errorf("the machine's socket: %v, %v", fi.Mode(), err)
+	if fi, err := os.Stat(r.socket()); err != nil || fi.Mode().Perm() != 0o666 || fi.Sys().(*syscall.Stat_t).Gid != serviceGID {
+		t.Errorf("the machine's socket: %v, %v", fi, err)
 	}
 
 	config := fmt.Sprintf(asFileSource, "") + strings.TrimPrefix(strings.ReplaceAll(fmt.Sprintf(asFileSource, ""), "  f:", "  g:"), "tokens:\n")
@@ -182,6 +184,7 @@ func TestE2ERootIsKept(t *testing.T) {
 		"a group":     {fmt.Sprintf(asFileSource, ", group: others"), "tokens.f.sinks[0].group: renewd is no member; run: usermod", nil},
 		"its group":   {"socket: {group: others}\n" + plain, "socket.group: renewd is no member of others; run: usermod -aG others renewd", nil},
 		"a program":   {"tokens:\n  x: {source: {type: exec, command: [/bin/echo, t], format: raw, lifetime: {default: 1h}}, sinks: [{type: file, path: f}]}\n", "tokens.x.source.command runs a program, which may need root", nil},
+		"a keyring":   {plain + "  j: {source: {type: jwt, algorithm: HS256, key: {keyring: a/b}, lifetime: 5m}}\n", "tokens.j.source.key is kept in the keyring of who started the agent", nil},
 		"a token":     {plain, "renewd cannot read {dir}/f.token; let it", func(r *rig) { r.put("f.token", "abc", 0o600) }},
 		"the config":  {plain, "renewd cannot read the config: ", func(r *rig) { r.put("renewd.yaml", plain, 0o600) }},
 		"a key":       {"state: {key: {file: {dir}/key}}\n" + plain, "renewd cannot read {dir}/key", func(r *rig) { r.put("key", strings.Repeat("k", 40), 0o600) }},
@@ -238,5 +241,23 @@ func TestE2ERootLeavesTheServiceAlone(t *testing.T) {
 	r.put("renewd.yaml", "tokenz: {}\n", 0o644)
 	if out, _ := r.inside(theBinary(t), "run", "--config", r.path("renewd.yaml")).CombinedOutput(); !strings.Contains(string(out), "tokenz") || strings.Contains(string(out), "needs root") {
 		t.Errorf("of a config with an error it says:\n%s", out)
+	}
+}
+
+// Root that may not change its user is told so, and goes on as it is.
+func TestE2ERootThatMayNotChange(t *testing.T) {
+	required(t, "setpriv")
+	for name, lacks := range map[string]string{"neither": "-setuid,-setgid", "its user": "-setuid", "its groups": "-setgid"} {
+		t.Run(name, func(t *testing.T) {
+			r := newRootRig(t, fmt.Sprintf(asFileSource, ""))
+			r.startByRoot("setpriv", "--bounding-set", lacks)
+			r.waitFile("f")
+			if got := r.rights(); !slices.Contains(got, "Uid: 0 0 0 0") || !slices.Contains(got, "Gid: 0 0 0 0") || slices.Contains(got, fmt.Sprintf("Groups: %d %d", serviceGID, extraGID)) {
+				t.Errorf("it has %q", got)
+			}
+			if said := r.log.String(); !strings.Contains(said, "the process may not become renewd: ") {
+				t.Errorf("the log does not say it:\n%s", said)
+			}
+		})
 	}
 }
