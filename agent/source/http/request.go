@@ -140,6 +140,12 @@ func (c *compiler) header(path, name string, v any) {
 	}
 }
 
+// Headers that nearly every request has, shared by all: nobody changes them.
+var (
+	acceptJSON = []string{"application/json, */*;q=0.5"}
+	typeJSON   = []string{"application/json"}
+)
+
 // build makes the request of one try.
 func (r *request) build(sc *scope) (*wire.Request, error) {
 	u, err := r.buildURL(sc)
@@ -147,7 +153,7 @@ func (r *request) build(sc *scope) (*wire.Request, error) {
 		return nil, err
 	}
 	out := &wire.Request{Method: r.method, URL: u, Header: nethttp.Header{}, Timeout: r.timeout}
-	out.Header.Set("Accept", "application/json, */*;q=0.5")
+	out.Header["Accept"] = acceptJSON
 	if err := r.buildBody(sc, out); err != nil {
 		return nil, err
 	}
@@ -220,7 +226,7 @@ func (r *request) buildBody(sc *scope, out *wire.Request) error {
 			return errors.New("the body cannot be written as JSON")
 		}
 		out.Body = bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-		out.Header.Set("Content-Type", "application/json")
+		out.Header["Content-Type"] = typeJSON
 	case r.form != nil:
 		v, err := pairs(sc, *r.form)
 		if err != nil {

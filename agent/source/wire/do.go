@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	nethttp "net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -23,8 +24,8 @@ import (
 type Request struct {
 	Method  string
 	URL     *url.URL
-	Header  nethttp.Header
-	Body    []byte // nil: none
+	Header  nethttp.Header // gets User-Agent where it has none
+	Body    []byte         // nil: none
 	Timeout time.Duration
 	Clock   agent.Clock // of who counts from the Answer's instants; nil: the Transports'
 }
@@ -88,6 +89,12 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	if ctx.Err() != nil {
 		return nil, failure(ctx.Err(), r.URL, timeout, true)
 	}
+	if hop.Header == nil {
+		hop.Header = nethttp.Header{}
+	}
+	if hop.Header.Get("User-Agent") == "" {
+		hop.Header["User-Agent"] = c.agent
+	}
 	a.Sent = clock()
 	for hops := 0; ; hops++ {
 		err := c.roundTrip(ctx, &hop, a, clock)
@@ -120,25 +127,7 @@ func (c *Client) CheckURL(u *url.URL) error {
 }
 
 func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer, clock agent.Clock) error {
-	var body io.Reader
-	if r.Body != nil {
-		body = bytes.NewReader(r.Body)
-	}
-	req, err := nethttp.NewRequestWithContext(ctx, r.Method, r.URL.String(), body)
-	if err != nil {
-		return errRequest
-	}
-	for k, v := range r.Header {
-		if k == "Host" {
-			req.Host = v[0]
-			continue
-		}
-		req.Header[k] = v
-	}
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", c.agent)
-	}
-	resp, err := c.rt.RoundTrip(req)
+	resp, err := c.rt.RoundTrip(request(ctx, r))
 	if err != nil {
 		return err
 	}
@@ -163,6 +152,25 @@ func (c *Client) roundTrip(ctx context.Context, r *Request, a *Answer, clock age
 		return errBody
 	}
 	return nil
+}
+
+// request is r as net/http wants it. NewRequest would write the URL only to read
+// it again.
+func request(ctx context.Context, r *Request) *nethttp.Request {
+	req := (&nethttp.Request{Method: r.Method, URL: r.URL, Host: strings.TrimSuffix(r.URL.Host, ":"), Header: r.Header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	if host, ok := r.Header["Host"]; ok {
+		req.Host, req.Header = host[0], maps.Clone(r.Header)
+		delete(req.Header, "Host")
+	}
+	if len(r.Body) > 0 {
+		req.ContentLength = int64(len(r.Body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Body)), nil }
+		req.Body, _ = req.GetBody()
+	} else if r.Body != nil {
+		req.Body = nethttp.NoBody // says Content-Length: 0
+	}
+	return req
 }
 
 // redirect gives where an answer sends us on to, nil where it is not followed:

@@ -17,9 +17,8 @@ import (
 )
 
 var (
-	errRequest = errors.New("the request cannot be made")
-	errBody    = errors.New("answer too long")
-	errHeader  = errors.New("header block too long")
+	errBody   = errors.New("answer too long")
+	errHeader = errors.New("header block too long")
 )
 
 // failure says what it means that no whole answer came. The texts of the causes
@@ -39,9 +38,6 @@ func failure(err error, u *url.URL, timeout time.Duration, unsent bool) *agent.E
 	_, isTLS := errors.AsType[tls.RecordHeaderError](err)
 	_, isAlert := errors.AsType[tls.AlertError](err)
 	switch {
-	case errors.Is(err, errRequest):
-		e.Kind, e.Unsent = agent.Misconfigured, true
-		return say("the request to %s cannot be made", host)
 	case errors.Is(err, errBody):
 		e.Kind, e.Hint = agent.Misconfigured, "no answer with a token is that long: look at the URL"
 		return say("%s answered more than %d bytes", host, MaxBody)

@@ -72,7 +72,7 @@ type Settings struct {
 type Client struct {
 	rt        nethttp.RoundTripper
 	clock     agent.Clock
-	agent     string
+	agent     []string // of the header
 	plaintext bool
 	hosts     *Transports
 }
@@ -88,7 +88,7 @@ func (t *Transports) Client(s Settings) (*Client, spec.Problems) {
 	defer t.mu.Unlock()
 	c := t.pools[loaded.key]
 	if c == nil {
-		c = &Client{rt: t.opt.RoundTrip, clock: t.opt.Clock, agent: t.opt.UserAgent,
+		c = &Client{rt: t.opt.RoundTrip, clock: t.opt.Clock, agent: []string{t.opt.UserAgent},
 			plaintext: isTrue(s.TLS.Plaintext), hosts: t}
 		if c.rt == nil {
 			c.rt = t.transport(loaded)
