@@ -152,15 +152,16 @@ func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
 
 // fail books one failure on a lane.
 func (k *keeper) fail(l *lane, now Instant, e *Error) {
-	if e.Kind != NeedsHuman || !e.Unsent {
-		l.failures++ // who has only looked that a person is needed has tried nothing
+	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, unsent: e.Unsent}
+	if old := l.problem; old != nil && old.Kind == e.Kind {
+		p.Since, p.Count = old.Since, old.Count
+	}
+	if e.Kind != NeedsHuman || !e.Unsent { // who has only looked that a person is needed has tried nothing
+		l.failures++
+		p.Count++
 	}
 	if l.since == 0 {
 		l.since = now.Boot
-	}
-	p := &Problem{Step: e.Step, Kind: e.Kind, Detail: e.Detail, Hint: e.Hint, Since: now.Wall, Count: int(l.failures), unsent: e.Unsent}
-	if old := l.problem; old != nil && old.Kind == e.Kind {
-		p.Since = old.Since
 	}
 	k.setProblem(l, p)
 }

@@ -30,8 +30,8 @@ type Problem struct {
 	Detail string    `json:"detail"`
 	Hint   string    `json:"hint,omitempty"`
 	Since  time.Time `json:"since"`
-	Until  time.Time `json:"until,omitzero"` // held back until then
-	Count  int       `json:"count,omitempty"`
+	Until  time.Time `json:"until,omitzero"`  // held back until then
+	Count  int       `json:"count,omitempty"` // failures of this kind in a row, since the agent started
 	unsent bool      // nothing left this machine, so another try costs nothing
 }
 
