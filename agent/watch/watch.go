@@ -29,7 +29,7 @@ const (
 	// for a while: telling of thousands of changes a second, nearly all our own
 	// sinks', would cost more than they do.
 	throng = 500
-	rest   = 10 * time.Second
+	rest   = 30 * time.Second
 )
 
 // Watcher watches files. It is safe for concurrent use.

@@ -8,28 +8,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (a *Alarm) ofSystem() bool {
+// kernelTimer is a timerfd on the boot clock.
+type kernelTimer struct {
+	fd int // f's
+	f  *os.File
+}
+
+// newKernelTimer gives one that calls ring, nil where the kernel refuses it.
+func newKernelTimer(ring func()) *kernelTimer {
 	fd, f, err := timer(unix.CLOCK_BOOTTIME)
 	if err != nil {
-		return false
+		return nil
 	}
-	a.set = func(d time.Duration) {
-		// 0 would disarm it.
-		in := unix.ItimerSpec{Value: unix.NsecToTimespec(max(1, d.Nanoseconds()))}
-		_ = unix.TimerfdSettime(fd, 0, &in, nil)
-	}
-	a.stop = func() { _ = f.Close() }
 	go func() {
 		var count [8]byte
 		for {
 			if _, err := f.Read(count[:]); err != nil {
 				return
 			}
-			a.ring()
+			ring()
 		}
 	}()
-	return true
+	return &kernelTimer{fd, f}
 }
+
+// set has it ring after d; 0: never.
+func (k *kernelTimer) set(d time.Duration) {
+	_ = unix.TimerfdSettime(k.fd, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(d.Nanoseconds())}, nil)
+}
+
+func (k *kernelTimer) close() { _ = k.f.Close() }
 
 // timer opens a timerfd. It is set through fd as long as f is open.
 func timer(clock int) (fd int, f *os.File, err error) {

@@ -8,7 +8,7 @@ import (
 func TestAlarmRingsWhenItsTimeHasCome(t *testing.T) {
 	a := NewAlarm()
 	defer a.Stop()
-	for _, d := range []time.Duration{-time.Second, 0, 1, 10 * time.Millisecond, time.Millisecond} {
+	for _, d := range []time.Duration{-time.Second, 0, 1, 10 * time.Millisecond, shortSpan + 10*time.Millisecond, time.Millisecond} {
 		began := time.Now()
 		a.Set(d)
 		<-a.C()
@@ -24,15 +24,36 @@ func TestAlarmSetAgainForgetsWhatWasSet(t *testing.T) {
 	a.Set(time.Hour)
 	a.Set(time.Millisecond)
 	<-a.C()
-	a.Set(5 * time.Millisecond)
-	a.Set(time.Hour)
+	for _, replaced := range []time.Duration{5 * time.Millisecond, shortSpan + time.Millisecond} {
+		other := NewAlarm()
+		defer other.Stop()
+		a.Set(replaced)
+		a.Set(time.Hour)
+		a.Set(shortSpan / 1000 * 999)
+		a.Set(2 * time.Hour)
+		other.Set(replaced + 20*time.Millisecond)
+		select {
+		case <-a.C():
+			t.Error("what was replaced rang")
+		case <-other.C():
+		}
+	}
+	a.Set(shortSpan + time.Millisecond)
+	a.Set(shortSpan - time.Millisecond)
 	other := NewAlarm()
 	defer other.Stop()
-	other.Set(20 * time.Millisecond)
-	select {
-	case <-a.C():
-		t.Error("what was replaced rang")
-	case <-other.C():
+	other.Set(shortSpan + 20*time.Millisecond)
+	rings := 0
+	for done := false; !done; {
+		select {
+		case <-a.C():
+			rings++
+		case <-other.C():
+			done = true
+		}
+	}
+	if rings != 1 {
+		t.Errorf("a long span that a short one replaced: %d rings", rings)
 	}
 }
 
