@@ -45,9 +45,9 @@ type answer struct {
 	doc     any
 }
 
-// asV1 reads what encoding/json reads: of a name given twice the last value, and
-// text that is not UTF-8 with U+FFFD in its place.
-var asV1 = jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+// anyText reads text that is not UTF-8, with U+FFFD in its place, as encoding/json
+// does. Where a name is given twice that alone knows what it always made of it.
+var anyText = jsontext.AllowInvalidUTF8(true)
 
 // json gives the decoded body; ok is false where it is not one JSON value.
 func (a *answer) json() (any, bool) {
@@ -58,7 +58,11 @@ func (a *answer) json() (any, bool) {
 			d.UseNumber()
 			a.isJSON = d.Decode(&a.doc) == nil && len(bytes.TrimSpace(a.Body[d.InputOffset():])) == 0
 		} else {
-			a.isJSON = jsonv2.Unmarshal(a.Body, &a.doc, asV1) == nil
+			a.isJSON = jsonv2.Unmarshal(a.Body, &a.doc, anyText) == nil
+			if !a.isJSON {
+				a.doc = nil
+				a.isJSON = json.Unmarshal(a.Body, &a.doc) == nil
+			}
 		}
 	}
 	return a.doc, a.isJSON
