@@ -104,6 +104,17 @@ func (a *account) secret(hash string) *triedSecret {
 
 // judge decides from what is booked; it changes nothing but the window.
 func (a *account) judge(now Instant, bootID string, s *triedSecret, p loginPlan) verdict {
+	if v := a.holds(now, bootID, s); !v.ok {
+		return v
+	}
+	if a.busy {
+		return verdict{busy: true, until: forever, kind: Transient, why: "another login of this account is under way"}
+	}
+	return a.budget(now, bootID, p)
+}
+
+// holds is what earlier answers hold back.
+func (a *account) holds(now Instant, bootID string, s *triedSecret) verdict {
 	at := func(m Mark) time.Duration { return m.boot(now, bootID) }
 	if t := min(at(a.Locked), now.Boot+24*time.Hour); t > now.Boot {
 		return verdict{until: t, kind: Locked, why: "the account is locked", hint: "it opens by itself; a login would only prolong it"}
@@ -121,10 +132,7 @@ func (a *account) judge(now Instant, bootID string, s *triedSecret, p loginPlan)
 	} else if t := at(s.Next); t > now.Boot {
 		return verdict{until: t, kind: Rejected, why: "the secret was refused; it has worked before, so it gets one more try"}
 	}
-	if a.busy {
-		return verdict{busy: true, until: forever, kind: Transient, why: "another login of this account is under way"}
-	}
-	return a.budget(now, bootID, p)
+	return verdict{ok: true}
 }
 
 // budget bounds logins a minute; callers get a third of it.

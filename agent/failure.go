@@ -38,6 +38,11 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	k.fail(l, now, e)
 	lead, valid := k.lead(), k.valid(now)
 	backoff := Backoff(int(l.failures), lead, k.a.random())
+	if h, ok := errors.AsType[*heldBack](err); ok && e.Kind != NeedsHuman && e.Kind != Ambiguous {
+		h.gate.until = max(h.gate.until, now.Boot+max(backoff, k.minInterval()))
+		k.hold(l, step, now, h.gate)
+		return k.fallBack(step, now)
+	}
 	switch e.Kind {
 	case SessionOver:
 		if step == StepLogin {
@@ -65,7 +70,6 @@ func (k *keeper) after(step Step, err error) (next Step) {
 			k.over = true
 			return k.loginUnlessPerson(now, e.Detail)
 		}
-		// The ledger has booked it and says at the next try how long to wait.
 		l.notBefore = now.Boot + max(backoff, k.minInterval())
 		return k.fallBack(step, now)
 	case NeedsHuman:

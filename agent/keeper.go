@@ -253,15 +253,19 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 		k.a.stateFailed(err)
 		return err
 	case !v.ok:
-		return &gated{v.until, v.kind, v.why, v.hint}
+		return v.gate()
 	}
 	g, err := k.send(ctx, step, at)
 	var failed *Error
 	if err != nil {
 		failed = asError(step, err)
 	}
-	if berr := k.a.ledger.book(ctx, k.a.now(), at.Credential, plan, failed); berr != nil {
+	v, berr := k.a.ledger.book(ctx, k.a.now(), at.Credential, plan, failed)
+	if berr != nil {
 		k.a.stateFailed(berr)
+	}
+	if err != nil && !v.ok {
+		return &heldBack{failed, v.gate()}
 	}
 	if err != nil {
 		return err
@@ -338,3 +342,13 @@ type gated struct {
 }
 
 func (g *gated) Error() string { return string(g.kind) + ": " + g.why }
+
+func (v verdict) gate() *gated { return &gated{v.until, v.kind, v.why, v.hint} }
+
+// heldBack is a login that failed, and what that holds back from now on.
+type heldBack struct {
+	error
+	gate *gated
+}
+
+func (h *heldBack) Unwrap() error { return h.error }

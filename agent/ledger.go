@@ -210,11 +210,12 @@ func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPl
 	return verdict{}, err
 }
 
-// book enters what came of a login on the secret it was sent with.
-func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPlan, err *Error) error {
+// book enters what came of a login on the secret it was sent with, and says
+// whether that holds back the next.
+func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPlan, err *Error) (verdict, error) {
 	a, lerr := l.lock(now, c)
 	if lerr != nil {
-		return lerr
+		return verdict{ok: true}, lerr
 	}
 	s := a.secret(l.hash(c.Digest))
 	s.book(now, l.bootID, p, err)
@@ -222,10 +223,11 @@ func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPla
 		a.Logins = a.Logins[:n-1] // nothing left this machine: it cost no budget
 	}
 	a.note(now, l.bootID, err)
+	v := a.holds(now, l.bootID, s)
 	l.mu.Unlock()
 	werr := l.write(ctx, a, p.patience)
 	l.leave(a, now)
-	return werr
+	return v, werr
 }
 
 // throttle books a Retry-After that another step than a login met.

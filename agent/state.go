@@ -35,6 +35,17 @@ type Problem struct {
 	unsent bool      // nothing left this machine, so another try costs nothing
 }
 
+// at is p as long as its lane is held back until notBefore.
+func (p Problem) at(notBefore time.Duration, now Instant) Problem {
+	if !p.Until.IsZero() {
+		p.Until = time.Time{}
+		if notBefore > now.Boot && notBefore != forever {
+			p.Until = now.At(notBefore)
+		}
+	}
+	return p
+}
+
 // state is the State at now; k.mu is held.
 func (k *keeper) state(now Instant) State {
 	if p := k.login.problem; p != nil {

@@ -96,7 +96,7 @@ func (t Token) Status() Status {
 	}
 	for _, l := range []*lane{&k.login, &k.refresh} {
 		if l.problem != nil {
-			s.Problems = append(s.Problems, *l.problem)
+			s.Problems = append(s.Problems, l.problem.at(l.notBefore, now))
 		}
 	}
 	for _, d := range k.sinks {

@@ -32,7 +32,7 @@ func (a *Agent) TryLogin(ctx context.Context, src Source) (*Grant, error) {
 	} else if why := errToken(g.Token.Reveal()); why != "" {
 		failed = &Error{Kind: Misconfigured, Step: StepLogin, Detail: why}
 	}
-	if berr := a.ledger.book(ctx, a.now(), at.Credential, plan, failed); berr != nil && failed == nil {
+	if _, berr := a.ledger.book(ctx, a.now(), at.Credential, plan, failed); berr != nil && failed == nil {
 		return g, berr
 	}
 	if failed != nil {
