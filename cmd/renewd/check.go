@@ -246,6 +246,10 @@ func uniq(s []string) []string {
 // checkLogins does one real login per token, through the ledger of the state.
 func checkLogins(ctx context.Context, w io.Writer, c *config.Config, made *built, b *builder) error {
 	d := &daemon{paths: withConfig(b.paths, c), log: slog.New(slog.DiscardHandler), builder: b}
+	var err error
+	if d.privilege, err = becomeOwner(d.paths.State); err != nil {
+		return err
+	}
 	if err := d.open(c); err != nil {
 		if held, ok := errors.AsType[*state.HeldError](err); ok {
 			return fail(exitFailed, "it does the logins; ask it: renewd status, or renewd refresh NAME", "%w", held)

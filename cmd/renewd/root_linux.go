@@ -13,6 +13,7 @@ import (
 
 	"renewd/agent"
 	"renewd/agent/config"
+	"renewd/platform/atomicfile"
 	"renewd/platform/harden"
 	"renewd/platform/paths"
 )
@@ -21,16 +22,9 @@ import (
 // has one and that user can do all that the config asks for. nil: nothing was there
 // to decide.
 func giveUpRoot(set paths.Set, once bool) (*privilege, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup(serviceUser)
-	if err != nil || u.Uid == "0" {
-		return nil, nil
-	}
-	cred, err := credentialOf(u)
-	if err != nil {
-		return nil, fail(exitFailed, "", "read the account %s: %w", serviceUser, err)
+	u, cred, err := serviceAccount()
+	if u == nil || err != nil {
+		return nil, err
 	}
 	var wants *need
 	var own paths.Set
@@ -41,18 +35,39 @@ func giveUpRoot(set paths.Set, once bool) (*privilege, error) {
 		wants = &need{"the process may not become " + serviceUser + ": " + err.Error(), "start it with CAP_SETUID and CAP_SETGID, or as that user"}
 	}
 	if wants != nil {
-		kept := &privilege{need: *wants}
-		if !once {
-			kept.blocked = servedAs(cred, own, wants)
-		}
-		return kept, nil
+		return &privilege{need: *wants, blocked: servedAs(cred, own, wants, once)}, nil
 	}
-	// Where only root may make directories, they are made for it.
-	if err := errors.Join(makeFor(cred, own.State, func() error { return paths.MakePrivate(own.State) }), makeFor(cred, own.Runtime, own.MakeRuntime)); err != nil {
+	// Where only root may make directories, they are made for it; not where who may
+	// change the config would choose the place.
+	if own.State == set.State || trusted(set.Config) == nil {
+		err = makeFor(cred, own.State, 0o700)
+	}
+	if err = errors.Join(err, makeFor(cred, own.Runtime, own.RuntimeMode)); err != nil {
 		return nil, fail(exitFailed, "", "make directories for %s: %w", serviceUser, err)
 	}
+	return become(u, cred)
+}
+
+// serviceAccount is the service's user, where the process is root's and there is one.
+func serviceAccount() (*user.User, *syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil, nil
+	}
+	u, err := user.Lookup(serviceUser)
+	if err != nil || u.Uid == "0" {
+		return nil, nil, nil
+	}
+	cred, err := credentialOf(u)
+	if err != nil {
+		return nil, nil, fail(exitFailed, "", "read the account %s: %w", serviceUser, err)
+	}
+	return u, cred, nil
+}
+
+// become makes the process the service's user's for good.
+func become(u *user.User, cred *syscall.Credential) (*privilege, error) {
 	if err := harden.BecomeUser(cred); err != nil {
-		return nil, fail(exitFailed, "", "give up root: %w", err)
+		return nil, fail(exitFailed, "run it as "+u.Username, "give up root: %w", err)
 	}
 	for name, value := range map[string]string{"HOME": u.HomeDir, "USER": u.Username, "LOGNAME": u.Username} {
 		_ = os.Setenv(name, value) // fails for impossible names alone
@@ -60,31 +75,57 @@ func giveUpRoot(set paths.Set, once bool) (*privilege, error) {
 	return &privilege{user: serviceUser}, nil
 }
 
-// servedAs refuses root a runtime directory that is the service's: root would not
-// trust it with a socket, and would have begun to write to the service's state.
-func servedAs(cred *syscall.Credential, set paths.Set, wants *need) error {
-	fi, err := os.Stat(set.Runtime)
-	if err != nil || fi.Sys().(*syscall.Stat_t).Uid != cred.Uid || filepath.Dir(set.Socket) != set.Runtime {
-		return nil
+// becomeOwner makes root the service's user where the state is that user's, who could
+// not use what root makes in it, and could have root follow links in it.
+func becomeOwner(state string) (*privilege, error) {
+	u, cred, err := serviceAccount()
+	if u == nil || err != nil || !belongs(state, cred.Uid) {
+		return nil, err
 	}
-	return fail(exitFailed, wants.hint+"; or, where the service is not to run, chown -R root: "+set.Runtime+" "+set.State,
-		"this config needs root, and %s belongs to %s: %s", set.Runtime, serviceUser, wants.what)
+	return become(u, cred)
 }
 
-// makeFor has make make dir, and gives it, with those above it that were missing
-// too, to the user.
-func makeFor(cred *syscall.Credential, dir string, make func() error) error {
+func belongs(dir string, uid uint32) bool {
+	fi, err := os.Stat(dir)
+	return err == nil && fi.Sys().(*syscall.Stat_t).Uid == uid
+}
+
+// servedAs refuses root a state or a runtime directory that is the service's: root
+// would leave there what the service cannot use, and would follow its links.
+func servedAs(cred *syscall.Credential, set paths.Set, wants *need, once bool) error {
+	dir := set.State
+	if !belongs(dir, cred.Uid) {
+		if dir = set.Runtime; once || !belongs(dir, cred.Uid) || filepath.Dir(set.Socket) != dir {
+			return nil
+		}
+	}
+	return fail(exitFailed, wants.hint+"; or, where the service is not to run, chown -R root: "+set.Runtime+" "+set.State,
+		"this config needs root, and %s belongs to %s: %s", dir, serviceUser, wants.what)
+}
+
+// makeFor makes dir, with those above it that are missing too, for the user. Where
+// another could put something in their way, the user is left to make them.
+func makeFor(cred *syscall.Credential, dir string, mode fs.FileMode) error {
 	var missing []string
-	for at := dir; ; at = filepath.Dir(at) {
+	at := dir
+	for ; ; at = filepath.Dir(at) {
 		if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		missing = append(missing, at)
 	}
-	if err := make(); err != nil {
-		return err
+	if len(missing) == 0 || atomicfile.VerifyDir(at) != nil {
+		return nil
 	}
-	for _, at := range missing {
+	for _, at := range slices.Backward(missing) {
+		if err := os.Mkdir(at, mode); err != nil { // not what is suddenly there
+			return err
+		}
+		if err := os.Chmod(at, mode); err != nil { // whatever the umask
+			return err
+		}
+	}
+	for _, at := range missing { // the innermost first: those above it are root's still
 		if err := os.Lchown(at, int(cred.Uid), int(cred.Gid)); err != nil {
 			return err
 		}

@@ -80,6 +80,14 @@ func (r *rig) startByRoot(by ...string) {
 	eventually(r.t, "the start", 20*time.Second, func() bool { return strings.Contains(r.log.String(), msgStarted) })
 }
 
+// give has a directory belong to the service's user.
+func (r *rig) give(name string, mode os.FileMode) {
+	r.t.Helper()
+	if err := errors.Join(os.MkdirAll(r.path(name), mode), os.Chmod(filepath.Dir(r.path(name)), 0o755), os.Chown(r.path(name), serviceUID, serviceGID)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // rights are the running agent's ids and capabilities, of all its threads.
 func (r *rig) rights() []string {
 	r.t.Helper()
@@ -170,11 +178,6 @@ func TestE2ERootIsKept(t *testing.T) {
 			}
 		}
 	}
-	give := func(r *rig, name string) {
-		if err := os.Chown(r.path(name), serviceUID, serviceGID); err != nil {
-			r.t.Fatal(err)
-		}
-	}
 	plain := fmt.Sprintf(asFileSource, "")
 	for name, c := range map[string]struct {
 		config, want string
@@ -189,7 +192,6 @@ func TestE2ERootIsKept(t *testing.T) {
 		"the config":  {plain, "renewd cannot read the config: ", func(r *rig) { r.put("renewd.yaml", plain, 0o600) }},
 		"a key":       {"state: {key: {file: {dir}/key}}\n" + plain, "renewd cannot read {dir}/key", func(r *rig) { r.put("key", strings.Repeat("k", 40), 0o600) }},
 		"the state":   {plain, "{dir}/var/state does not belong to renewd; stop the agent and run: chown -R renewd: {dir}/var/state", func(r *rig) { mkdir(r, "var/state") }},
-		"a file":      {plain, "{dir}/var/state/x does not belong to renewd", func(r *rig) { mkdir(r, "var/state"); give(r, "var/state"); r.put("var/state/x", "", 0o600) }},
 		"the runtime": {plain, "{dir}/run does not belong to renewd", func(r *rig) { mkdir(r, "run") }},
 		"a socket":    {"socket: {path: {dir}/s/s.sock}\n" + plain, "renewd cannot make the socket in {dir}/s", func(r *rig) { mkdir(r, "s") }},
 		"a place":     {fmt.Sprintf(asFileSource, "}, {type: file, path: {dir}/srv/t"), "f: file {dir}/srv/t: create a file beside", func(r *rig) { mkdir(r, "srv") }},
@@ -257,6 +259,74 @@ func TestE2ERootThatMayNotChange(t *testing.T) {
 			}
 			if said := r.log.String(); !strings.Contains(said, "the process may not become renewd: ") {
 				t.Errorf("the log does not say it:\n%s", said)
+			}
+		})
+	}
+}
+
+// What root does to the service's state by other verbs, the service's user can go on
+// with; what only root could do is refused, and follows no link there.
+func TestE2ERootTendsTheServicesState(t *testing.T) {
+	plain := fmt.Sprintf(asFileSource, "")
+	r := newRootRig(t, plain)
+	r.give("var/state", 0o700)
+	r.put("theirs", "untouched", 0o600)
+	if err := os.Symlink(r.path("theirs"), r.path("var/state/state.pid")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"check", "--login"}, "login worked"},
+		{[]string{"state", "reset", "--keep-broken"}, "state put aside"},
+		{[]string{"run", "--once"}, msgRootGiven},
+	} {
+		out, err := r.inside(append(append([]string{theBinary(t)}, c.args...), "--config", r.path("renewd.yaml"))...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%q says, with %v, not %q:\n%s", c.args, err, c.want, out)
+		}
+		r.ownedBy(serviceUID, "var/state")
+	}
+	r.put("renewd.yaml", fmt.Sprintf(asFileSource, ", owner: nobody"), 0o644)
+	out, err := r.inside(theBinary(t), "run", "--once", "--config", r.path("renewd.yaml")).CombinedOutput()
+	if want := "this config needs root, and " + r.path("var/state") + " belongs to renewd"; err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("once says, with %v, not %q:\n%s", err, want, out)
+	}
+	r.put("renewd.yaml", plain, 0o644)
+	r.put("var/state/x", "", 0o600)
+	out, err = r.inside(theBinary(t), "run", "--once", "--config", r.path("renewd.yaml")).CombinedOutput()
+	if want := r.path("var/state/x") + " does not belong to renewd\nrenewd: hint: stop the agent and run: chown -R renewd: " + r.path("var/state"); err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("of root's file in the state it says, with %v, not %q:\n%s", err, want, out)
+	}
+	if got := readFile(t, r.path("theirs")); got != "untouched" {
+		t.Errorf("root followed a link of the service's user: %q", got)
+	}
+}
+
+// Root makes no directory where another user says, nor where another could put
+// something in its way.
+func TestE2ERootMakesNoDirectoryForAnother(t *testing.T) {
+	for name, c := range map[string]struct {
+		uid   int // of the config
+		above int // of the directory above
+		made  bool
+	}{
+		"root's own":        {0, 0, true},
+		"the user's config": {serviceUID, 0, false},
+		"another's place":   {0, 64127, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRootRig(t, "state: {dir: {dir}/place/new/state}\n"+fmt.Sprintf(asFileSource, ""))
+			if err := errors.Join(os.Mkdir(r.path("place"), 0o755), os.Chown(r.path("place"), c.above, 0), os.Chown(r.path("renewd.yaml"), c.uid, 0)); err != nil {
+				t.Fatal(err)
+			}
+			out, err := r.inside(theBinary(t), "run", "--once", "--config", r.path("renewd.yaml")).CombinedOutput()
+			if (err == nil) != c.made || r.here(r.path("place/new")) != c.made {
+				t.Errorf("with %v: %s", err, out)
+			}
+			if c.made {
+				r.ownedBy(serviceUID, "place/new", "run")
 			}
 		})
 	}

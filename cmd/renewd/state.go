@@ -42,6 +42,9 @@ func newStateReset() *cobra.Command {
 				}
 				dir = d
 			}
+			if _, err := becomeOwner(dir); err != nil {
+				return err
+			}
 			aside, err := state.Reset(dir, keep)
 			if _, held := errors.AsType[*state.HeldError](err); held {
 				return fail(exitFailed, "stop it first: it would write its own state back", "%w", err)
