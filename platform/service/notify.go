@@ -58,7 +58,7 @@ func (n *Notifier) AliveEvery() time.Duration {
 	if n == nil {
 		return 0
 	}
-	return n.watchdog / 3
+	return n.watchdog / 2 // as sd_watchdog_enabled(3) has it
 }
 
 // Ready ends the start, or a reload.
