@@ -217,7 +217,11 @@ func TestFlagFlooredExp(t *testing.T) {
 func (s *site) toTheEnd(time.Duration) {
 	for range 5 {
 		s.vendor.Fail(standin.Status500, -1)
-		s.call(time.Until(s.token().Current().ExpiresAt)+time.Second, true)
+		held := s.token().Current()
+		if held == nil {
+			s.t.Fatalf("%s has no token", s.name)
+		}
+		s.call(time.Until(held.ExpiresAt)+time.Second, true)
 		s.vendor.Fail(standin.None, 0)
 		time.Sleep(40*time.Minute + 170*time.Millisecond)
 		s.settle()

@@ -42,7 +42,7 @@ func BenchmarkRenewals(b *testing.B) {
 	})
 	var ours, paced, flat, ratio, flatRatio, rate []float64
 	for b.Loop() {
-		for range 5 {
+		for range 9 { // a single round is 15 % off now and then
 			before, cpu, began := v.count[1].Load(), cpuOf(b, r.pid()), time.Now()
 			time.Sleep(2 * time.Second)
 			renewed := float64(v.count[1].Load() - before)
