@@ -93,9 +93,9 @@ func belongs(dir string, uid uint32) bool {
 // servedAs refuses root a state or a runtime directory that is the service's: root
 // would leave there what the service cannot use, and would follow its links.
 func servedAs(cred *syscall.Credential, set paths.Set, wants *need, once bool) error {
-	dir := set.State
-	if !belongs(dir, cred.Uid) {
-		if dir = set.Runtime; once || !belongs(dir, cred.Uid) || filepath.Dir(set.Socket) != dir {
+	dir := set.Runtime
+	if once || filepath.Dir(set.Socket) != dir || !belongs(dir, cred.Uid) {
+		if dir = set.State; !belongs(dir, cred.Uid) {
 			return nil
 		}
 	}

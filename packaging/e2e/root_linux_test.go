@@ -90,6 +90,14 @@ func TestE2ERootRunsByHand(t *testing.T) {
 	if left := b.foreign(); left != "" {
 		b.t.Errorf("the refused start left: %s", left)
 	}
+
+	b.run("sed", "-i", "s/, owner: root//", "/etc/renewd/renewd.yaml")
+	for _, words := range []string{"check --login", "state reset --keep-broken", "run --once"} {
+		b.run(append([]string{"renewd"}, strings.Fields(words)...)...)
+		if left := b.foreign(); left != "" {
+			b.t.Errorf("%s left: %s", words, left)
+		}
+	}
 }
 
 // serviceGoesOn starts the service, which needs no login.
