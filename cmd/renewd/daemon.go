@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -187,7 +188,7 @@ func (d *daemon) open(c *config.Config) error {
 	}
 	db, err := state.Open(o)
 	if err != nil {
-		return stateFailure(err)
+		return stateFailure(dir, err)
 	}
 	d.state = db
 	var told atomic.Pointer[agent.Agent] // the clock may change before there is one
@@ -200,7 +201,7 @@ func (d *daemon) open(c *config.Config) error {
 		Alarm: clock.NewAlarm(), ClockTold: tells, Tick: d.tick, TickEvery: d.notify.AliveEvery()})
 	if err != nil {
 		_ = db.Close()
-		return stateFailure(err)
+		return stateFailure(dir, err)
 	}
 	told.Store(a)
 	d.agent, d.builder.agent = a, a
@@ -208,12 +209,15 @@ func (d *daemon) open(c *config.Config) error {
 }
 
 // stateFailure says what to do about a state that cannot be used.
-func stateFailure(err error) error {
+func stateFailure(dir string, err error) error {
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return fail(exitFailed, "stop it first, or talk to it: renewd status", "%w", err)
 	}
 	if _, ok := errors.AsType[*state.BrokenError](err); ok {
 		return fail(exitUsage, "it was left as it is; to go on with an empty one: renewd state reset --keep-broken", "%w", err)
+	}
+	if errors.Is(err, fs.ErrPermission) { // a person mends it, as a broken one
+		return fail(exitUsage, "give "+dir+", and all that is in it, to the user that runs the agent", "%w", err)
 	}
 	return fail(exitFailed, "", "%w", err)
 }
@@ -224,7 +228,7 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 		setGarbage(whileLoading) // until trim
 	}
 	if err := d.agent.Apply(b.specs, b.hosts); err != nil {
-		return stateFailure(err)
+		return stateFailure(d.stateDir(c), err)
 	}
 	setLevel(d.level, c.Log.Level)
 	d.audit.Store(c.Log.Audit)

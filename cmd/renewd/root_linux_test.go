@@ -271,7 +271,7 @@ func TestE2ERootTendsTheServicesState(t *testing.T) {
 	r := newRootRig(t, plain)
 	r.give("var/state", 0o700)
 	r.put("theirs", "untouched", 0o600)
-	if err := os.Symlink(r.path("theirs"), r.path("var/state/state.pid")); err != nil {
+	if err := errors.Join(os.Symlink(r.path("theirs"), r.path("var/state/state.pid")), os.Chmod(filepath.Dir(theBinary(t)), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -298,6 +298,14 @@ func TestE2ERootTendsTheServicesState(t *testing.T) {
 	out, err = r.inside(theBinary(t), "run", "--once", "--config", r.path("renewd.yaml")).CombinedOutput()
 	if want := r.path("var/state/x") + " does not belong to renewd\nrenewd: hint: stop the agent and run: chown -R renewd: " + r.path("var/state"); err == nil || !strings.Contains(string(out), want) {
 		t.Errorf("of root's file in the state it says, with %v, not %q:\n%s", err, want, out)
+	}
+	// A service that starts on it waits for a person, as with a broken one (slowly).
+	if err := os.Chown(r.path("var/state/state.db"), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	out, err = r.inside("setpriv", "--reuid=renewd", "--regid=renewd", "--init-groups", theBinary(t), "run", "--config", r.path("renewd.yaml")).CombinedOutput()
+	if x, ok := errors.AsType[*exec.ExitError](err); !ok || x.ExitCode() != exitUsage || !strings.Contains(string(out), "hint: give "+r.path("var/state")+", and all that is in it, to the user") {
+		t.Errorf("the service's user says of it, with %v:\n%s", err, out)
 	}
 	if got := readFile(t, r.path("theirs")); got != "untouched" {
 		t.Errorf("root followed a link of the service's user: %q", got)
