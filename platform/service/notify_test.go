@@ -59,8 +59,8 @@ func TestNotifierSaysWhatTheManagerExpects(t *testing.T) {
 	if got := read(); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") || len(got) < len("RELOADING=1\nMONOTONIC_USEC=")+6 {
 		t.Errorf("told %q at a reload", got)
 	}
-	if d := n.AliveEvery(); d != time.Second {
-		t.Errorf("to be fed every %v, want 1 s of 3 s", d)
+	if d := n.AliveEvery(); d != 1500*time.Millisecond {
+		t.Errorf("to be fed every %v, want half of 3 s", d)
 	}
 	n.Alive()
 	want("WATCHDOG=1")
