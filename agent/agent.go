@@ -135,7 +135,7 @@ type Agent struct {
 // New opens the ledger and the owed logouts of the store. Tokens come with Apply.
 func New(o Options) (*Agent, error) {
 	a := &Agent{store: o.Store, clock: o.Clock, bootID: o.BootID, log: o.Log, rnd: o.Random, alarm: o.Alarm,
-		limits: newLimiter(o.Hosts), lasting: context.Background(), wakeup: make(chan struct{}, 1), signIns: map[*keeper]*signIn{}}
+		lasting: context.Background(), wakeup: make(chan struct{}, 1), signIns: map[*keeper]*signIn{}}
 	if a.turned = o.Tick; a.turned == nil {
 		a.turned = func() {}
 	}
@@ -154,6 +154,9 @@ func New(o Options) (*Agent, error) {
 	var err error
 	if a.ledger, err = openLedger(o.Store, a.save, a.last, o.BootID); err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
+	}
+	if a.limits, err = openLimiter(o.Hosts, o.Store, a.save, a.last, o.BootID); err != nil {
+		return nil, fmt.Errorf("open the windows of requests: %w", err)
 	}
 	if err := a.loadLogouts(a.last); err != nil {
 		return nil, fmt.Errorf("open the owed logouts: %w", err)

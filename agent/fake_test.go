@@ -16,11 +16,14 @@ type memory struct {
 	mu     sync.Mutex
 	data   map[string]map[string][]byte
 	saves  int
+	writes map[string]int // by bucket
 	broken error
 	slow   time.Duration // of every save
 }
 
-func newMemory() *memory { return &memory{data: map[string]map[string][]byte{}} }
+func newMemory() *memory {
+	return &memory{data: map[string]map[string][]byte{}, writes: map[string]int{}}
+}
 
 func (m *memory) Load(bucket string, f func(string, []byte) error) error {
 	m.mu.Lock()
@@ -55,6 +58,7 @@ func (m *memory) Save(ctx context.Context, changes ...Change) error {
 	}
 	m.saves++
 	for _, c := range changes {
+		m.writes[c.Bucket]++
 		b := m.data[c.Bucket]
 		if b == nil {
 			b = map[string][]byte{}
@@ -67,6 +71,12 @@ func (m *memory) Save(ctx context.Context, changes ...Change) error {
 		}
 	}
 	return nil
+}
+
+func (m *memory) savesOf(bucket string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writes[bucket]
 }
 
 func (m *memory) slowDown(d time.Duration) {

@@ -277,6 +277,14 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, error) {
 	now := k.a.now()
 	k.mu.Lock()
+	patience := k.patience(now, &k.rec, false)
+	traits := k.src.Traits()
+	k.mu.Unlock()
+	if err := k.a.limits.keep(ctx, now, traits, patience); err != nil {
+		k.a.stateFailed(err)
+	}
+	now = k.a.now()
+	k.mu.Lock()
 	k.sent = now.Boot
 	timeout := k.timeout(now, step, at)
 	k.mu.Unlock()

@@ -13,6 +13,9 @@ const defaultConcurrency = 8
 // limiter spreads requests over hosts. It never blocks: a keeper that may not
 // send is queued, nearest expiry first, and handed back by ready.
 type limiter struct {
+	save   saveFunc
+	bootID string
+
 	mu    sync.Mutex
 	conf  map[string]HostLimits // from the config; wins over what sources bring
 	hosts map[string]*host
@@ -24,7 +27,13 @@ type host struct {
 	sent     []time.Duration // requests of the window, oldest first
 	asked    []time.Duration // those of them that callers asked for
 	waiting  [2]waiters      // scheduled renewals, and those that callers asked for
+
+	writing chan struct{} // serialises writes, so that the newest is the last
+	booked  int           // by this process
+	ahead   int           // requests that may be booked before the state must be written; below 0: some are not in it
 }
+
+func newHost() *host { return &host{writing: make(chan struct{}, 1)} }
 
 // queue is the index into waiting.
 func queue(asked bool) int {
@@ -34,8 +43,10 @@ func queue(asked bool) int {
 	return 0
 }
 
-func newLimiter(conf map[string]HostLimits) *limiter {
-	return &limiter{conf: conf, hosts: map[string]*host{}}
+// openLimiter makes a limiter that knows what was sent before a restart.
+func openLimiter(conf map[string]HostLimits, store Store, save saveFunc, now Instant, bootID string) (*limiter, error) {
+	l := &limiter{conf: conf, hosts: map[string]*host{}, save: save, bootID: bootID}
+	return l, l.load(store, now)
 }
 
 // configure replaces the configured limits; hosts in use take them over.
@@ -53,7 +64,7 @@ func (l *limiter) configure(conf map[string]HostLimits) {
 func (l *limiter) host(name string, brought HostLimits) *host {
 	h := l.hosts[name]
 	if h == nil {
-		h = &host{}
+		h = newHost()
 		l.hosts[name] = h
 	}
 	if c, ok := l.conf[name]; ok {
@@ -179,8 +190,7 @@ func (h *host) windowFree(now time.Duration, asked bool) time.Duration {
 	if h.lim.Requests == 0 {
 		return now
 	}
-	h.sent = since(h.sent, now-h.lim.Per)
-	h.asked = since(h.asked, now-h.lim.Per)
+	h.prune(now)
 	at := now
 	if len(h.sent) >= h.lim.Requests {
 		at = h.sent[len(h.sent)-h.lim.Requests] + h.lim.Per
@@ -196,9 +206,17 @@ func (h *host) book(now time.Duration, asked bool) {
 		return
 	}
 	h.sent = append(h.sent, now)
+	h.booked++
+	h.ahead--
 	if asked {
 		h.asked = append(h.asked, now)
 	}
+}
+
+// prune forgets what has left the window.
+func (h *host) prune(now time.Duration) {
+	h.sent = since(h.sent, now-h.lim.Per)
+	h.asked = since(h.asked, now-h.lim.Per)
 }
 
 // since drops the times at or before t from a sorted list.

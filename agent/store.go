@@ -30,6 +30,7 @@ type Change struct {
 const (
 	BucketTokens  = "tokens"  // one record a token: session, generation, clocks
 	BucketLedger  = "ledger"  // one entry a credential
+	BucketHosts   = "hosts"   // requests lately sent to each host that has a window of them
 	BucketLogouts = "logouts" // logouts still owed
 	BucketMeta    = "meta"    // numbers of the whole state
 )

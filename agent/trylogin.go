@@ -1,6 +1,9 @@
 package agent
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // TryLogin does one real login of a source that no keeper runs, through the
 // ledger, and ends its session again where that can be done. Nothing is
@@ -12,6 +15,13 @@ func (a *Agent) TryLogin(ctx context.Context, src Source) (*Grant, error) {
 		return nil, err
 	}
 	t := src.Traits()
+	if at := a.limits.again(t, now.Boot, false); at != 0 {
+		return nil, &Error{Kind: Throttled, Step: StepLogin, Detail: "the limit of requests to " + t.Hosts[0] + " is reached",
+			Hint: "it opens in " + (at - now.Boot).Round(time.Second).String(), Wait: at - now.Boot, Unsent: true}
+	}
+	if err := a.limits.keep(ctx, now, t, longestPatience); err != nil {
+		return nil, err
+	}
 	plan := loginPlan{k: &keeper{a: a, slot: -1}, policy: t.Rejected, lead: longestSleep, patience: longestPatience}
 	v, err := a.ledger.begin(ctx, now, at.Credential, plan)
 	if err != nil {

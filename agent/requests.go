@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// savedRequests is what the state knows of a host's window, so that neither a
+// restart nor a crash loop sends more than the window allows.
+type savedRequests struct {
+	Saved Mark            `json:"at"`
+	Per   time.Duration   `json:"per"`
+	Sent  []time.Duration `json:"sent,omitempty"` // on the boot clock that Saved reads
+	Asked []time.Duration `json:"asked,omitempty"`
+	Ahead int             `json:"ahead,omitempty"` // more may have been sent by the time this is read
+}
+
+// load takes over what earlier processes sent.
+func (l *limiter) load(store Store, now Instant) error {
+	return store.Load(BucketHosts, func(name string, value []byte) error {
+		var s savedRequests
+		if err := json.Unmarshal(value, &s); err != nil {
+			return fmt.Errorf("read the requests sent to %q: %w", name, err)
+		}
+		h := newHost()
+		h.sent, h.asked = s.times(s.Sent, now, l.bootID), s.times(s.Asked, now, l.bootID)
+		for range s.Ahead {
+			h.sent = append(h.sent, now.Boot)
+		}
+		if len(h.sent) > 0 {
+			l.hosts[name] = h
+		}
+		return nil
+	})
+}
+
+// times are those of at that the window still holds, none of them in the future.
+func (s *savedRequests) times(at []time.Duration, now Instant, bootID string) []time.Duration {
+	var kept []time.Duration
+	for _, t := range at {
+		if t = min(s.Saved.at(t).boot(now, bootID), now.Boot); t > now.Boot-s.Per {
+			kept = append(kept, t)
+		}
+	}
+	return kept
+}
+
+// keep makes durable what was booked for a host, before it is sent. It writes
+// ahead, so that most requests need no write: what a crash leaves unused counts
+// as sent. An error says that a crash would forget requests; this process does
+// not.
+func (l *limiter) keep(ctx context.Context, now Instant, t *Traits, patience time.Duration) error {
+	if len(t.Hosts) == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	h := l.host(t.Hosts[0], t.Limits)
+	kept := h.ahead >= 0
+	l.mu.Unlock()
+	if kept {
+		return nil
+	}
+	h.writing <- struct{}{}
+	defer func() { <-h.writing }()
+	l.mu.Lock()
+	if h.ahead >= 0 { // whoever wrote meanwhile wrote this request too
+		l.mu.Unlock()
+		return nil
+	}
+	more := h.block() - h.ahead
+	h.prune(now.Boot)
+	value, err := json.Marshal(savedRequests{Saved: now.mark(now.Boot, l.bootID), Per: h.lim.Per, Sent: h.sent, Asked: h.asked, Ahead: h.block()})
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := l.save(ctx, patience, Change{BucketHosts, t.Hosts[0], value}); err != nil {
+		return fmt.Errorf("write the requests sent to %q: %w", t.Hosts[0], err)
+	}
+	l.mu.Lock()
+	h.ahead += more
+	l.mu.Unlock()
+	return nil
+}
+
+// block is how many requests are written ahead: no more than this process has
+// sent, so that a crash loop at most doubles what is counted, and an eighth of
+// the window.
+func (h *host) block() int { return min(h.booked, h.lim.Requests/8) }

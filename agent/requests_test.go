@@ -1,0 +1,114 @@
+package agent
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// busiest is the most requests that the server has seen in any span of per.
+func (f *fakeSource) busiest(per time.Duration) (most, all int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	seen := slices.Concat(f.logins, f.refreshes)
+	slices.SortFunc(seen, time.Time.Compare)
+	first := 0
+	for i, t := range seen {
+		for t.Sub(seen[first]) >= per {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most, len(seen)
+}
+
+// windowed is a source that wants five requests a second and may send fewer.
+func windowed(w *world) (*fakeSource, *Spec) {
+	f := newFake(w.now)
+	f.life = 400 * time.Millisecond
+	f.traits.Limits = HostLimits{Requests: 40, Per: 20 * time.Second}
+	return f, &Spec{Name: "c", Source: f, Renew: Renew{MinInterval: 100 * time.Millisecond}}
+}
+
+// What a host has seen counts after a restart too, whenever the agent died, and
+// little is lost to what it does not know.
+func TestRequestWindowOutlivesTheProcess(t *testing.T) {
+	for _, life := range []time.Duration{300 * time.Millisecond, time.Second, 7 * time.Second} {
+		t.Run(life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f, spec := windowed(w)
+				for began := time.Now(); time.Since(began) < 5*time.Minute; {
+					w.run(spec)
+					time.Sleep(life)
+					w.shutdown()
+				}
+				most, all := f.busiest(20 * time.Second)
+				if most > 40 {
+					t.Errorf("%d requests in 20 s, where the limit is 40", most)
+				}
+				if all < 15*40/2 {
+					t.Errorf("%d requests in 15 windows of 40: too many were counted", all)
+				}
+			})
+		})
+	}
+}
+
+// After a reboot the wall clock says how long ago a request was; where that cannot
+// be, it was just now.
+func TestRequestWindowOutlivesAReboot(t *testing.T) {
+	for name, step := range map[string]time.Duration{"clock kept": 0, "clock gone back": -24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f, spec := windowed(w)
+				w.run(spec)
+				time.Sleep(12 * time.Second)
+				w.shutdown()
+				w.bootID, w.start = "boot-2", time.Now()
+				w.stepWall(step)
+				w.run(spec)
+				defer w.shutdown()
+				time.Sleep(time.Minute)
+				if most, all := f.busiest(20 * time.Second); most > 40 || all < 60 {
+					t.Errorf("%d requests, %d of them in 20 s, where the limit is 40", all, most)
+				}
+			})
+		})
+	}
+}
+
+// A window costs the disk a few writes, not one a request.
+func TestRequestWindowIsWrittenInBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f, spec := windowed(w)
+		f.traits.Limits = HostLimits{Requests: 800, Per: time.Minute}
+		w.run(spec)
+		defer w.shutdown()
+		time.Sleep(5 * time.Minute)
+		_, all := f.busiest(time.Minute)
+		if n := w.store.savesOf(BucketHosts); n == 0 || n > all/50 {
+			t.Errorf("%d writes for %d requests", n, all)
+		}
+	})
+}
+
+// A disk that cannot be written costs no token: the window is kept in memory.
+func TestRequestWindowWithoutADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f, spec := windowed(w)
+		w.run(spec)
+		defer w.shutdown()
+		time.Sleep(time.Second)
+		w.store.fail(errors.New("no space left on device"))
+		time.Sleep(time.Minute)
+		if most, all := f.busiest(20 * time.Second); most > 40 || all < 100 {
+			t.Errorf("%d requests, %d of them in 20 s, where the limit is 40", all, most)
+		}
+	})
+}
