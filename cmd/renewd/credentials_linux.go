@@ -21,7 +21,7 @@ func (d *daemon) credentials() (stop func()) {
 		d.log.Warn("other units cannot load credentials from here", agent.KeyError, err)
 		return nothing
 	}
-	srv, err := credential.New(credential.Options{Agent: d.agent, Log: d.log})
+	srv, err := credential.New(credential.Options{Agent: d.agent, Log: d.log, Machine: d.system()})
 	if err != nil {
 		_ = l.Close()
 		d.log.Warn("other units cannot load credentials from here", agent.KeyError, err)

@@ -9,8 +9,8 @@
 //
 // systemd says for whom it asks by the address that it binds its own end to:
 // an abstract one that ends in /unit/UNIT/CREDENTIAL. Anyone may bind such an
-// address, so it is believed only from root and from the agent's own user, whose
-// service manager asks for a user's own agent.
+// address, so it is believed only from root and, by a user's own agent, from that
+// user, whose service manager asks.
 package credential
 
 import (
@@ -44,6 +44,10 @@ type Options struct {
 	Agent *agent.Agent
 	Log   *slog.Logger
 	Peer  func(net.Conn) (ipc.Peer, error) // nil: ipc.PeerOf
+
+	// Machine says that the agent is the machine's: root alone asks it, and what
+	// else runs as the agent's user is not believed.
+	Machine bool
 }
 
 // Server answers the service manager.
@@ -116,7 +120,7 @@ func (s *Server) Close() {
 // systemd shows nothing of an answer but its end.
 func (s *Server) answer(c net.Conn) {
 	peer, err := s.o.Peer(c)
-	if err != nil || !peer.IsUser(0) && !peer.IsUser(s.me.UID) {
+	if err != nil || !peer.IsUser(0) && (s.o.Machine || !peer.IsUser(s.me.UID)) {
 		s.o.Log.Warn("credential refused", "peer", peer.String(), agent.KeyHint, "only the service manager is given any; others read the token on the agent's socket")
 		return
 	}

@@ -58,6 +58,21 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
+// The machine's agent is asked by root alone: what runs as its user has its files,
+// and nothing more.
+func TestTheMachinesAgentBelievesRootAlone(t *testing.T) {
+	w := newWorldOf(t, true)
+	w.open()
+	w.peer.Store(&ipc.Peer{Known: true, UID: 4711})
+	if got := w.load(t, from("a")); got != "" {
+		t.Errorf("the agent's own user got %q", got)
+	}
+	w.peer.Store(&ipc.Peer{Known: true, UID: 0})
+	if got := w.load(t, from("a")); got != "value" {
+		t.Errorf("root got %q", got)
+	}
+}
+
 func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -74,7 +89,10 @@ type world struct {
 	stop  func()
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOf(t, false) }
+
+// newWorldOf is a world whose agent is the machine's, as user 4711, or a user's own.
+func newWorldOf(t *testing.T, machine bool) *world {
 	w := &world{path: filepath.Join(t.TempDir(), "s"), a: make(chan struct{}), b: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(&w.log, nil))
 	a, err := agent.New(agent.Options{Store: forgetful{}, Clock: now, BootID: "b", Log: log})
@@ -87,7 +105,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.apply(&agent.Spec{Name: "a", Source: &source{w.a}}, &agent.Spec{Name: "b.json", Source: &source{w.b}})
-	s, err := New(Options{Agent: a, Log: log, Peer: func(c net.Conn) (ipc.Peer, error) {
+	s, err := New(Options{Agent: a, Log: log, Machine: machine, Peer: func(c net.Conn) (ipc.Peer, error) {
 		if p := w.peer.Load(); p != nil {
 			return *p, nil
 		}
@@ -95,6 +113,9 @@ func newWorld(t *testing.T) *world {
 	}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if machine {
+		s.me = ipc.Peer{Known: true, UID: 4711}
 	}
 	l, err := net.Listen("unix", w.path)
 	if err != nil {
