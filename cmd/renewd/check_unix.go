@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -31,22 +32,26 @@ func checkSinksAsService(w, ew io.Writer, o checkOptions, c *config.Config, made
 	if err != nil {
 		return fail(exitFailed, "", "find this program: %w", err)
 	}
-	args := []string{"check", "--sinks-only"}
-	if o.config != "" {
-		args = append(args, "--config", o.config)
-	}
-	cmd := exec.Command(self, args...)
-	cmd.Stdout, cmd.Stderr = ew, ew
 	cred, err := credentialOf(u)
 	if err != nil {
 		return fail(exitFailed, "", "%w", err)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+b.paths.Runtime, "STATE_DIRECTORY="+b.paths.State)
+	cmd := asUser(u, cred, self, "check", "--sinks-only", "--config", cmp.Or(o.config, b.paths.Config))
+	cmd.Stdout, cmd.Stderr = ew, ew
+	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY="+b.paths.Runtime, "STATE_DIRECTORY="+b.paths.State)
 	if err := cmd.Run(); err != nil {
 		return fail(exitFailed, "give the directories to it, or a group that it is a member of", "as user %s not every sink can be written", serviceUser)
 	}
 	return nil
+}
+
+// asUser is a command of another user, whose other processes can look into it: it has
+// neither the environment nor the terminal of this one.
+func asUser(u *user.User, cred *syscall.Credential, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + u.HomeDir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Setsid: true}
+	return cmd
 }
 
 func credentialOf(u *user.User) (*syscall.Credential, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -337,5 +338,23 @@ func TestE2ERootMakesNoDirectoryForAnother(t *testing.T) {
 				r.ownedBy(serviceUID, "place/new", "run")
 			}
 		})
+	}
+}
+
+// What root runs as the service's user tells that user's other processes nothing of
+// root's.
+func TestAnotherUsersCommandHasNothingOfOurs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	t.Setenv("OURS", "secret")
+	cred := &syscall.Credential{Uid: serviceUID, Gid: serviceGID}
+	out, err := asUser(&user.User{HomeDir: "/nonexistent"}, cred, "sh", "-c", "env; id -u; cut -d' ' -f6 /proc/$$/stat; echo $$").CombinedOutput()
+	lines := strings.Fields(string(out))
+	if err != nil || strings.Contains(string(out), "secret") || !slices.Contains(lines, fmt.Sprint(serviceUID)) {
+		t.Errorf("with %v it has:\n%s", err, out)
+	}
+	if n := len(lines); n < 2 || lines[n-1] != lines[n-2] {
+		t.Errorf("it leads no session of its own:\n%s", out)
 	}
 }
