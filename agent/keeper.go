@@ -123,6 +123,7 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 		if callers {
 			k.queued = queuedAsked
 		}
+		k.a.poke() // the loop asks the limiter when to look again
 		return next
 	}
 	k.startRenewal(step)

@@ -112,3 +112,24 @@ func TestRequestWindowWithoutADisk(t *testing.T) {
 		}
 	})
 }
+
+// Who has to wait for a window right after a renewal is sent for when it opens,
+// not when something else wakes the agent.
+func TestRequestWindowThatOpensWakesTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := newFake(w.now)
+		f.life, f.slow = 3*time.Second, 900*time.Millisecond // due again when it comes
+		f.traits.Limits = HostLimits{Requests: 2, Per: 2200 * time.Millisecond}
+		other := newFake(w.now) // what the loop sleeps for meanwhile: it is due at 2.8 s
+		other.life, other.traits.Hosts = 4*time.Second, []string{"other.test:443"}
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{Before: 3 * time.Second, NoJitter: true, MinInterval: 500 * time.Millisecond}},
+			&Spec{Name: "d", Source: other, Renew: Renew{Before: 1200 * time.Millisecond, NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(3500 * time.Millisecond) // sent at 0, 0.9 and 2.2 s, each answered after 0.9 s
+		synctest.Wait()
+		if _, refreshes := f.counts(); refreshes != 2 {
+			t.Errorf("%d refreshes, want the second when the window opened: %+v", refreshes, w.token("c").Status())
+		}
+	})
+}
