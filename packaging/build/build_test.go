@@ -77,8 +77,13 @@ func TestPackagesAreReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first) != 5 || len(second) != 5 { // and the bill of materials
+	if len(first) != 8 || len(second) != 8 { // each with its bill of materials
 		t.Fatalf("made %v and %v", first, second)
+	}
+	for _, path := range first {
+		if bill, _ := os.ReadFile(path + ".cdx.json"); filepath.Ext(path) != ".json" && !bytes.Contains(bill, []byte("pkg:golang/go.etcd.io/bbolt@")) {
+			t.Errorf("%s has no bill of materials beside it", filepath.Base(path))
+		}
 	}
 	for i := range first {
 		a, err := os.ReadFile(first[i])

@@ -114,7 +114,7 @@ func build(ctx context.Context, o options) ([]string, error) {
 }
 
 // system makes the packages of one system and architecture that were asked for,
-// and the bill of what is in them.
+// and beside each the bill of what is in it.
 func (b *builder) system(goos, arch string) ([]string, error) {
 	formats := slices.DeleteFunc(slices.Clone(b.formats), func(f string) bool {
 		return (f == "msi") != (goos == "windows") || goos == "windows" && arch != "amd64"
@@ -129,11 +129,11 @@ func (b *builder) system(goos, arch string) ([]string, error) {
 	if err := errors.Join(b.copyright(goos), b.compileFor(goos, arch, program)); err != nil {
 		return nil, err
 	}
-	bom, err := b.bill(program, goos, arch)
+	bom, err := b.bill(program)
 	if err != nil {
 		return nil, err
 	}
-	made := []string{bom}
+	var made []string
 	if goos == "windows" {
 		if err := b.sign(program); err != nil {
 			return nil, err
@@ -149,7 +149,10 @@ func (b *builder) system(goos, arch string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		made = append(made, path)
+		if err := os.WriteFile(path+".cdx.json", bom, 0o644); err != nil {
+			return nil, err
+		}
+		made = append(made, path, path+".cdx.json")
 	}
 	return made, nil
 }
@@ -290,11 +293,11 @@ func (b *builder) compileFor(goos, arch, to string) error {
 	return err
 }
 
-// bill writes the software bill of materials of one program, as CycloneDX.
-func (b *builder) bill(program, goos, arch string) (string, error) {
+// bill is the software bill of materials of a program, as CycloneDX.
+func (b *builder) bill(program string) ([]byte, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	type component struct {
 		Type    string `json:"type"`
@@ -309,11 +312,7 @@ func (b *builder) bill(program, goos, arch string) (string, error) {
 	}
 	text, err := json.MarshalIndent(map[string]any{"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": all,
 		"metadata": map[string]any{"timestamp": b.when.Format(time.RFC3339), "component": component{"application", "renewd", b.version, "pkg:golang/renewd@" + b.version}}}, "", "  ")
-	if err != nil {
-		return "", err
-	}
-	to := filepath.Join(b.out, fmt.Sprintf("renewd_%s_%s_%s.cdx.json", b.version, goos, arch))
-	return to, os.WriteFile(to, append(text, '\n'), 0o644)
+	return append(text, '\n'), err
 }
 
 // zipped is gzip without a name or a time.

@@ -40,13 +40,13 @@ func TestTheMSIIsReproducible(t *testing.T) {
 			t.Errorf("%s: %d and %d bytes, not the same (%v)", filepath.Base(first[i]), len(a), len(b), err)
 		}
 	}
-	signed(t, cert, first[1])
+	signed(t, cert, first[0])
 	for table, want := range map[string]string{
 		"CustomAction":    "UnmakeService\t3410\trenewd.exe\tservice uninstall", // an installed program, deferred, on rollback, as SYSTEM, whatever its exit code
 		"LaunchCondition": "Installed OR VersionNT64 >= 603",
 		"Environment":     "=-*PATH\t[~];[INSTALLFOLDER]",
 	} {
-		out, err := exec.Command(program(t, "msiinfo"), "export", first[1], table).CombinedOutput()
+		out, err := exec.Command(program(t, "msiinfo"), "export", first[0], table).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s lacks %q: %v\n%s", table, want, err, out)
 		}
