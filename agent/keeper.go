@@ -235,6 +235,8 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 		if t := k.a.ledger.waits(now, at.Credential); t != 0 {
 			return &gated{until: t, kind: Throttled, why: "the server asked to wait"}
 		}
+		// Before the intent: a crash between that and the request costs the session.
+		k.countRequest(ctx, now, src.Traits())
 		if err := k.intend(ctx, at); err != nil {
 			return err
 		}
@@ -256,6 +258,7 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 	case !v.ok:
 		return v.gate()
 	}
+	k.countRequest(ctx, now, src.Traits())
 	g, err := k.send(ctx, step, at)
 	var failed *Error
 	if err != nil {
@@ -278,14 +281,6 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, error) {
 	now := k.a.now()
 	k.mu.Lock()
-	patience := k.patience(now, &k.rec, false)
-	traits := k.src.Traits()
-	k.mu.Unlock()
-	if err := k.a.limits.keep(ctx, now, traits, patience); err != nil {
-		k.a.stateFailed(err)
-	}
-	now = k.a.now()
-	k.mu.Lock()
 	k.sent = now.Boot
 	timeout := k.timeout(now, step, at)
 	k.mu.Unlock()
@@ -299,6 +294,16 @@ func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, erro
 		err = &Error{Kind: Misconfigured, Step: step, Detail: "the answer held no token"}
 	}
 	return g, err
+}
+
+// countRequest has the state know of the request that is to be sent.
+func (k *keeper) countRequest(ctx context.Context, now Instant, t *Traits) {
+	k.mu.Lock()
+	patience := k.patience(now, &k.rec, false)
+	k.mu.Unlock()
+	if err := k.a.limits.keep(ctx, now, t, patience); err != nil {
+		k.a.stateFailed(err)
+	}
 }
 
 // timeout bounds one attempt: 30 s, but less while a valid token is at stake, so

@@ -30,6 +30,7 @@ type host struct {
 
 	writing chan struct{} // serialises writes, so that the newest is the last
 	booked  int           // by this process
+	later   time.Duration // the last write failed: none before this
 	ahead   int           // requests that may be booked before the state must be written; below 0: some are not in it
 }
 

@@ -48,8 +48,9 @@ func (s *savedRequests) times(at []time.Duration, now Instant, bootID string) []
 }
 
 // keep makes durable what was booked for a host, before it is sent. It writes
-// ahead, so that most requests need no write: what a crash leaves unused counts
-// as sent. An error says that a crash would forget requests; this process does
+// ahead, so that most requests need no write: what a process leaves unused counts
+// as sent by the next one. Nobody waits longer than patience, and after a write that
+// failed nobody waits for a while. An error says that a crash would forget requests; this process does
 // not.
 func (l *limiter) keep(ctx context.Context, now Instant, t *Traits, patience time.Duration) error {
 	if len(t.Hosts) == 0 {
@@ -57,15 +58,21 @@ func (l *limiter) keep(ctx context.Context, now Instant, t *Traits, patience tim
 	}
 	l.mu.Lock()
 	h := l.host(t.Hosts[0], t.Limits)
-	kept := h.ahead >= 0
+	kept := h.ahead >= 0 || now.Boot < h.later
 	l.mu.Unlock()
 	if kept {
 		return nil
 	}
-	h.writing <- struct{}{}
-	defer func() { <-h.writing }()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case h.writing <- struct{}{}:
+		defer func() { <-h.writing }()
+	case <-ctx.Done():
+		return errSlow
+	}
 	l.mu.Lock()
-	if h.ahead >= 0 { // whoever wrote meanwhile wrote this request too
+	if h.ahead >= 0 || now.Boot < h.later { // whoever wrote meanwhile wrote this request too, or in vain
 		l.mu.Unlock()
 		return nil
 	}
@@ -76,12 +83,14 @@ func (l *limiter) keep(ctx context.Context, now Instant, t *Traits, patience tim
 	if err != nil {
 		return err
 	}
-	if err := l.save(ctx, patience, Change{BucketHosts, t.Hosts[0], value}); err != nil {
+	err = l.save(ctx, patience, Change{BucketHosts, t.Hosts[0], value})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		h.later = now.Boot + saveRetry
 		return fmt.Errorf("write the requests sent to %q: %w", t.Hosts[0], err)
 	}
-	l.mu.Lock()
 	h.ahead += more
-	l.mu.Unlock()
 	return nil
 }
 

@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +112,50 @@ func TestRequestWindowWithoutADisk(t *testing.T) {
 		time.Sleep(time.Minute)
 		if most, all := f.busiest(20 * time.Second); most > 40 || all < 100 {
 			t.Errorf("%d requests, %d of them in 20 s, where the limit is 40", all, most)
+		}
+	})
+}
+
+// A disk that hangs holds up the requests of a host no longer than one write may
+// take, however many they are.
+func TestRequestWindowOnADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, err := openLimiter(nil, w.store, func(ctx context.Context, patience time.Duration, changes ...Change) error {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			return w.store.Save(ctx, changes...)
+		}, w.now(), "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		traits := &Traits{Hosts: []string{"h:443"}, Limits: HostLimits{Requests: 100, Per: time.Minute}}
+		w.store.slowDown(time.Hour)
+		var all sync.WaitGroup
+		var said atomic.Bool
+		began := time.Now()
+		for range 20 {
+			l.again(traits, w.now().Boot, false)
+			all.Go(func() {
+				if l.keep(t.Context(), w.now(), traits, time.Second) != nil {
+					said.Store(true)
+				}
+			})
+		}
+		all.Wait()
+		if !said.Load() {
+			t.Error("nothing was written, and nothing is said")
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("twenty requests waited %v for the disk, one write may take a second", took)
+		}
+		if err := l.keep(t.Context(), w.now(), traits, time.Second); err != nil || time.Since(began) > time.Second {
+			t.Errorf("right after that the next one waited too: %v", err)
+		}
+		w.store.slowDown(0)
+		time.Sleep(saveRetry)
+		if err := l.keep(t.Context(), w.now(), traits, time.Second); err != nil || w.store.savesOf(BucketHosts) != 1 {
+			t.Errorf("once the disk answers: %v, %d writes", err, w.store.savesOf(BucketHosts))
 		}
 	})
 }
