@@ -39,7 +39,11 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	lead, valid := k.lead(), k.valid(now)
 	backoff := Backoff(int(l.failures), lead, k.a.random())
 	if h, ok := errors.AsType[*heldBack](err); ok && e.Kind != NeedsHuman && e.Kind != Ambiguous {
-		h.gate.until = max(h.gate.until, now.Boot+max(backoff, k.minInterval()))
+		wait := max(backoff, k.minInterval())
+		if e.Kind == Misconfigured || e.Kind == ClockOff || e.Kind == SessionOver {
+			wait = max(wait, misconfiguredWait(int(l.failures), lead, valid, k.a.random()))
+		}
+		h.gate.until = max(h.gate.until, now.Boot+wait)
 		k.hold(l, step, now, h.gate)
 		return k.fallBack(step, now)
 	}
