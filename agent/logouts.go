@@ -43,6 +43,7 @@ func (a *Agent) owe(o *owedLogout, now Instant) []Change {
 	a.logoutMu.Lock()
 	a.logouts = append(a.logouts, o)
 	a.logoutMu.Unlock()
+	a.poke() // it may be due before anything else
 	return []Change{{BucketLogouts, o.key(), value}}
 }
 
