@@ -44,23 +44,33 @@ func (d *daemon) untilStopped(ctx context.Context, audit func(bool)) (again bool
 		case <-ctx.Done():
 			return false
 		case <-d.again:
-			return true
+			again = true
 		case <-settled:
-			return true
+			again = true
 		case <-d.hup:
 			// systemctl reload has had it checked by a process that can read all of it.
-			if _, again := d.reload(true); again {
-				return true
-			}
+			_, again = d.reload(true)
 			settled = nil
 		case <-d.changed:
 			settled = nil
-			if _, again := d.reload(false); again {
+			if _, later := d.reload(false); later {
 				settled = time.After(settling)
 			}
 		}
+		if again && d.leaves() {
+			return true
+		}
+		again = false // the config was put back meanwhile
 		audit(d.audit.Load())
 	}
+}
+
+// leaves settles that the agent is to end, unless the config needs that no more.
+func (d *daemon) leaves() bool {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	d.leaving = d.next != nil
+	return d.leaving
 }
 
 // superseded ends what the process that follows this one does not know of. All else
@@ -78,8 +88,8 @@ func (d *daemon) superseded(ctx context.Context) {
 func refuseMoves(problems config.Problems) {
 	for i := range problems {
 		if p := &problems[i]; p.Path != "log.format" {
-			p.Warn, p.Msg = false, "changed together with what needs the agent to start again, which keeps its sockets and its state"
-			p.Hint = "change one after the other, or restart the agent"
+			p.Warn, p.Msg = false, "differs from what the agent started with; to start again for the rest of the config would move its sockets or its state"
+			p.Hint = "restart the agent"
 		}
 	}
 }

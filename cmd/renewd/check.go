@@ -245,7 +245,7 @@ func uniq(s []string) []string {
 
 // checkLogins does one real login per token, through the ledger of the state.
 func checkLogins(ctx context.Context, w io.Writer, c *config.Config, made *built, b *builder) error {
-	d := &daemon{paths: withConfig(b.paths, c), log: slog.New(slog.DiscardHandler), builder: b}
+	d := &daemon{paths: withConfig(b.paths, c), log: slog.New(slog.DiscardHandler), builder: b, hosts: made.hosts}
 	var err error
 	if d.privilege, err = becomeOwner(d.paths.State); err != nil {
 		return err

@@ -103,7 +103,7 @@ func (c *client) awaitNext(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fail(exitNoAgent, "its log says why: journalctl -u renewd", "the agent stopped to start again with the new config, and has not come back")
+			return fail(exitNoAgent, "its log says why: journalctl -u renewd (journalctl --user, of an agent of your own)", "the agent stopped to start again with the new config, and has not come back")
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

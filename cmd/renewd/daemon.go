@@ -46,9 +46,11 @@ type daemon struct {
 	hup       <-chan os.Signal
 	began     settings // what a reload cannot change
 	confined  atomic.Pointer[confined]
-	next      *built        // of a config that another process is to run; reloading guards it
-	again     chan struct{} // a caller asked for that config
-	privilege *privilege    // nil: it has the rights that it was started with, and that is as it should be
+	next      *built                      // of a config that another process is to run; reloading guards it
+	hosts     map[string]agent.HostLimits // to begin with, where no config is applied
+	leaving   bool                        // to that process; nothing is reloaded any more; reloading guards it
+	again     chan struct{}               // a caller asked for that config
+	privilege *privilege                  // nil: it has the rights that it was started with, and that is as it should be
 
 	notify *service.Notifier // nil: nobody is told
 	turned chan struct{}     // the loop did
@@ -146,7 +148,7 @@ func (d *daemon) build(c *config.Config, problems config.Problems, err error, ch
 		}
 		if d.startedAgain() && reflect.DeepEqual(d.began.state, c.State) {
 			for i := range beyond {
-				beyond[i].Hint = "this process cannot judge what is there; run: systemctl reload renewd, which has another one look"
+				beyond[i].Hint = "this process cannot judge what is there; run: systemctl reload renewd, which has another one look (systemctl --user, of an agent of your own)"
 			}
 		}
 		problems = append(problems, beyond...)
@@ -197,7 +199,7 @@ func (d *daemon) open(c *config.Config) error {
 			a.ClockChanged()
 		}
 	})
-	a, err := agent.New(agent.Options{Store: db, Clock: newClock(), BootID: clock.BootID(), Log: d.log,
+	a, err := agent.New(agent.Options{Store: db, Clock: newClock(), BootID: clock.BootID(), Log: d.log, Hosts: d.hosts,
 		Alarm: clock.NewAlarm(), ClockTold: tells, Tick: d.tick, TickEvery: d.notify.AliveEvery()})
 	if err != nil {
 		_ = db.Close()
@@ -243,6 +245,9 @@ func (d *daemon) apply(c *config.Config, b *built) error {
 func (d *daemon) reload(checked bool) (problems config.Problems, again bool) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if d.leaving {
+		return nil, true // the next process reads what is there
+	}
 	d.notify.Reloading()
 	defer func() { d.notify.Ready(d.statusLine()) }()
 	d.next = nil
@@ -272,7 +277,7 @@ func (d *daemon) reload(checked bool) (problems config.Problems, again bool) {
 			refuseMoves(waiting)
 		}
 		problems = append(problems, waiting...)
-		if b != nil {
+		if b != nil && !problems.Fatal() {
 			problems = append(problems, d.beyondUser(c, b)...)
 		}
 	}
