@@ -39,13 +39,18 @@ func giveUpRoot(set paths.Set, once bool) (*privilege, error) {
 	}
 	// Where only root may make directories, they are made for it; not where who may
 	// change the config would choose the place.
-	if own.State == set.State || trusted(set.Config) == nil {
+	if own.State == set.State || trusted(set.Config) == nil && exists(set.Config) {
 		err = makeFor(cred, own.State, 0o700)
 	}
 	if err = errors.Join(err, makeFor(cred, own.Runtime, own.RuntimeMode)); err != nil {
 		return nil, fail(exitFailed, "", "make directories for %s: %w", serviceUser, err)
 	}
 	return become(u, cred)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // serviceAccount is the service's user, where the process is root's and there is one.
