@@ -57,8 +57,8 @@ func Changes(changed func()) (stop func(), ok bool) {
 		return func() {}, false
 	}
 	// It is never meant to expire: setting the clock cancels it.
-	never := unix.ItimerSpec{Value: unix.Timespec{Sec: 1 << 33}}
-	if unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &never, nil) != nil {
+	never, err := unix.TimeToTimespec(time.Now().AddDate(10, 0, 0))
+	if err != nil || unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &unix.ItimerSpec{Value: never}, nil) != nil {
 		_ = f.Close()
 		return func() {}, false
 	}
