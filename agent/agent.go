@@ -181,6 +181,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.stopping.Store(true)
 			a.hurry()
 			a.work.Wait()
+			if err := a.limits.settle(a.lasting, a.now(), longestPatience); err != nil {
+				a.stateFailed(err)
+			}
 			return nil
 		case <-a.wakeup:
 		case <-a.alarm.C():

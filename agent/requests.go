@@ -49,7 +49,7 @@ func (s *savedRequests) times(at []time.Duration, now Instant, bootID string) []
 
 // keep makes durable what was booked for a host, before it is sent. It writes
 // ahead, so that most requests need no write: what a process leaves unused counts
-// as sent by the next one. Nobody waits longer than patience, and after a write that
+// as sent by the next one, unless it settles. Nobody waits longer than patience, and after a write that
 // failed nobody waits for a while. An error says that a crash would forget requests; this process does
 // not.
 func (l *limiter) keep(ctx context.Context, now Instant, t *Traits, patience time.Duration) error {
@@ -77,8 +77,7 @@ func (l *limiter) keep(ctx context.Context, now Instant, t *Traits, patience tim
 		return nil
 	}
 	more := h.block() - h.ahead
-	h.prune(now.Boot)
-	value, err := json.Marshal(savedRequests{Saved: now.mark(now.Boot, l.bootID), Per: h.lim.Per, Sent: h.sent, Asked: h.asked, Ahead: h.block()})
+	value, err := h.encode(now, l.bootID, h.block())
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -92,6 +91,35 @@ func (l *limiter) keep(ctx context.Context, now Instant, t *Traits, patience tim
 	}
 	h.ahead += more
 	return nil
+}
+
+// settle takes back what was written ahead and is not going to be sent.
+func (l *limiter) settle(ctx context.Context, now Instant, patience time.Duration) error {
+	var changes []Change
+	l.mu.Lock()
+	for name, h := range l.hosts {
+		if h.ahead <= 0 {
+			continue
+		}
+		value, err := h.encode(now, l.bootID, 0)
+		if err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		h.ahead = 0
+		changes = append(changes, Change{BucketHosts, name, value})
+	}
+	l.mu.Unlock()
+	if len(changes) == 0 {
+		return nil
+	}
+	return l.save(ctx, patience, changes...)
+}
+
+// encode is the host as it is stored.
+func (h *host) encode(now Instant, bootID string, ahead int) ([]byte, error) {
+	h.prune(now.Boot)
+	return json.Marshal(savedRequests{Saved: now.mark(now.Boot, bootID), Per: h.lim.Per, Sent: h.sent, Asked: h.asked, Ahead: ahead})
 }
 
 // block is how many requests are written ahead: no more than this process has

@@ -46,7 +46,9 @@ func TestRequestWindowOutlivesTheProcess(t *testing.T) {
 				for began := time.Now(); time.Since(began) < 5*time.Minute; {
 					w.run(spec)
 					time.Sleep(life)
+					w.store.fail(errors.New("it is killed"))
 					w.shutdown()
+					w.store.fail(nil)
 				}
 				most, all := f.busiest(20 * time.Second)
 				if most > 40 {
@@ -58,6 +60,32 @@ func TestRequestWindowOutlivesTheProcess(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who is stopped counts no more than was sent.
+func TestRequestWindowOfAStoppedProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f, spec := windowed(w)
+		f.life, f.traits.Limits = time.Hour, HostLimits{Requests: 80, Per: 24 * time.Hour}
+		w.run(spec)
+		for range 5 { // a block is written ahead of these
+			time.Sleep(time.Hour)
+		}
+		for range 20 {
+			w.shutdown()
+			w.run(spec)
+		}
+		w.shutdown()
+		_, sent := f.busiest(time.Hour)
+		l, err := openLimiter(nil, w.store, nil, w.now(), "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if counted := len(l.hosts[f.traits.Hosts[0]].sent); counted != sent {
+			t.Errorf("%d requests are counted, %d were sent", counted, sent)
+		}
+	})
 }
 
 // After a reboot the wall clock says how long ago a request was; where that cannot
