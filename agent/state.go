@@ -113,10 +113,13 @@ func (k *keeper) lifeOf() time.Duration {
 }
 
 // lead is the effective lead; where no life is known yet it counts as 60 s.
+// unknownLead counts where nothing is known yet of how long a token lives.
+const unknownLead = time.Minute
+
 func (k *keeper) lead() time.Duration {
 	life := k.lifeOf()
 	if life == 0 {
-		return time.Minute
+		return unknownLead
 	}
 	lead, _ := Lead(life, k.renewal().Before)
 	return lead

@@ -22,7 +22,7 @@ func (a *Agent) TryLogin(ctx context.Context, src Source) (*Grant, error) {
 	if err := a.limits.keep(ctx, now, t, longestPatience); err != nil {
 		return nil, err
 	}
-	plan := loginPlan{k: &keeper{a: a, slot: -1}, policy: t.Rejected, lead: longestSleep, patience: longestPatience}
+	plan := loginPlan{k: &keeper{a: a, slot: -1}, policy: t.Rejected, lead: unknownLead, patience: longestPatience}
 	v, err := a.ledger.begin(ctx, now, at.Credential, plan)
 	if err != nil {
 		return nil, err
