@@ -112,10 +112,10 @@ func (k *keeper) lifeOf() time.Duration {
 	return k.src.Traits().Life
 }
 
-// lead is the effective lead; where no life is known yet it counts as 60 s.
-// unknownLead counts where nothing is known yet of how long a token lives.
+// unknownLead is the lead where nothing is known yet of how long a token lives.
 const unknownLead = time.Minute
 
+// lead is the effective lead.
 func (k *keeper) lead() time.Duration {
 	life := k.lifeOf()
 	if life == 0 {
