@@ -52,17 +52,18 @@ func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // A token whose lease is extended is replaced before its max TTL, whether that is
 // told in the config or only felt, and no reader ever finds a dead one.
 func TestE2ELeases(t *testing.T) {
-	for name, more := range map[string]string{"told": ", session: {max_age: 6s}", "felt": ""} {
+	for name, more := range map[string]string{"told": ", session: {max_age: 10s}", "felt": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := &leases{until: map[string]time.Time{}, born: map[string]time.Time{}, lease: 3 * time.Second, max: 6 * time.Second}
+			l := &leases{until: map[string]time.Time{}, born: map[string]time.Time{}, lease: 5 * time.Second, max: 10 * time.Second}
 			srv := httptest.NewServer(l)
 			t.Cleanup(srv.Close)
 			r := newRig(t, fmt.Sprintf("tokens: {v: {source: {type: vault-approle, url: %q, role_id: r, secret_id: {file: password}%s}, sinks: [{type: file}]}}\n", srv.URL, more))
 			r.write("password", "s\n")
 			r.start()
 			r.waitFile("v")
-			consume(t, r, "v", max(9*time.Second, proofLength(time.Minute)), func(token string) (bool, string) {
+			// A login every seven seconds is within the ten a minute of an account.
+			consume(t, r, "v", max(16*time.Second, proofLength(time.Minute)), func(token string) (bool, string) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
 				return time.Now().Before(l.until[token]), fmt.Sprintf("%d logins, %d renewals, %d revoked", l.logins, l.renews, l.revoke)
