@@ -258,7 +258,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 				w.finish(errBroken)
 				return
 			}
-			w.finish(nil)
+			w.finish(r.Context().Err()) // who has hung up gets no end of the answer
 		}()
 		t.h.ServeHTTP(w, r)
 	}()
