@@ -71,7 +71,7 @@ func TestE2EReadmeInstalls(t *testing.T) {
 			config := strings.Replace(r.block("yaml", "commander.password"), "https://commander.example.com", api, 1)
 			config = strings.Replace(config, "svc-inventory", "svc", 1)
 			b.write("etc/renewd/renewd.yaml", config, 0o644)
-			b.alice("cd /etc/renewd && printf %s " + password + " | " + r.inline("sudo install -m 0400"))
+			b.alice("printf %s " + password + " | " + strings.TrimSpace(r.block("sh", "sudo install -m 0400")))
 			b.alice("sudo renewd check")
 			b.alice(r.inline("sudo renewd service start"))
 			b.eventually("the first token", 20*time.Second, func() bool { _, err := os.Stat(b.inside(tokenFile)); return err == nil })
