@@ -46,6 +46,12 @@ func (r Ref) Handle() Handle {
 	return Handle{}
 }
 
+// Equal reports whether both name the same secret, as far as that can be told
+// without reading it.
+func (h Handle) Equal(o Handle) bool {
+	return h.kind == o.kind && h.text.Equal(o.text) && h.argv == o.argv
+}
+
 // File is the file to watch for changes of the secret, "" when there is none.
 func (h Handle) File() string {
 	if h.kind == kindFile {

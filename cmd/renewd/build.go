@@ -38,6 +38,7 @@ type builder struct {
 	judge    *judgement               // of the load under way
 	programs map[string]*http.Program // presets, compiled once
 	allowed  map[string]*agent.Access // of the load under way: equal lists are one
+	env      *http.Env                // of the load under way
 }
 
 func newBuilder(clock agent.Clock, set paths.Set, log *slog.Logger) *builder {
@@ -93,6 +94,8 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 	clear(b.programs)
 	b.allowed = map[string]*agent.Access{}
 	b.judge = newJudgement(c.Policy, b.strict)
+	b.env = &http.Env{Now: b.clock, Secrets: b.secrets, Transports: b.transports,
+		TLS: c.Defaults.TLS, Proxy: c.Defaults.Proxy, NoProxy: c.Defaults.NoProxy}
 	problems = append(problems, b.judge.state(c)...)
 	if c.Socket.UnixPath != "" {
 		if err := unixPathAllowed(); err != nil {
@@ -236,9 +239,7 @@ func (out *built) watchSource(name string, src agent.Source) {
 
 // source is the one switch over the types of sources.
 func (b *builder) source(name string, t *config.Token, c *config.Config) (agent.Source, []spec.Problem) {
-	env := &http.Env{Now: b.clock, Secrets: b.secrets, Transports: b.transports,
-		TLS: c.Defaults.TLS, Proxy: c.Defaults.Proxy, NoProxy: c.Defaults.NoProxy}
-	s := &t.Source
+	env, s := b.env, &t.Source
 	switch {
 	case s.HTTP != nil:
 		p, problems := http.Compile("http", s.HTTP)

@@ -335,6 +335,11 @@ func (d *daemon) watch(c *config.Config, b *built) {
 		}
 	}
 	for path, what := range wanted {
+		for i := range what {
+			if t, ok := d.agent.Token(what[i].token); ok {
+				what[i].token = t.Name() // one text with the agent's
+			}
+		}
 		if w := d.watches[path]; w != nil {
 			w.mu.Lock()
 			w.what = what

@@ -16,7 +16,8 @@ import (
 	"renewd/agent/source/wire"
 )
 
-// Env is what a token's Source gets from the process around it.
+// Env is what a token's Source gets from the process around it. It is not changed
+// once something was bound in it.
 type Env struct {
 	Now        agent.Clock      // the one that Transports have; nil: the wall clock
 	Secrets    *secret.Resolver // nil: one without memory
@@ -39,11 +40,19 @@ func (e *Env) clock() agent.Clock {
 // Source is one token's source: its input values, and what it shares.
 type Source struct {
 	set    *settings
-	values []any // by input: nil (unset), a value, an agent.Secret or a secret.Handle
+	values []any // by input: nil (unset), a value, *string for a text of its own, an agent.Secret or a secret.Handle
 	traits agent.Traits
 
 	// Which alternatives hold, -1: none.
 	login, refresh, extend, logout int8
+}
+
+// value is that of an input, nil where it is unset.
+func (s *Source) value(i int) any {
+	if text, ok := s.values[i].(*string); ok {
+		return *text
+	}
+	return s.values[i]
 }
 
 // Inputs are the declared inputs by name.
@@ -73,7 +82,9 @@ func (p *Program) Bind(values map[string]spec.Value, over *Overrides, env *Env) 
 	if b.problems.Fatal() {
 		return nil, b.problems
 	}
-	return b.src, b.problems
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.room.place(b.src, b.own), b.problems
 }
 
 // binder is one Bind under way.
@@ -81,6 +92,7 @@ type binder struct {
 	prog     *Program
 	given    map[string]spec.Value
 	src      *Source
+	own      []int             // inputs whose value is a text of this token alone
 	typed    map[string]string // as written, for `when: is`
 	problems spec.Problems
 }
@@ -110,6 +122,9 @@ func (b *binder) read() {
 			b.typed[in.name] = text
 		}
 		b.src.values[i] = used
+		if _, text := used.(string); text && len(in.choices) == 0 && !slices.Contains(in.types, "url") {
+			b.own = append(b.own, i)
+		}
 	}
 }
 
@@ -367,8 +382,8 @@ func (s *Source) principal(sc *scope) string {
 			}
 		}
 	}
-	for i, v := range s.values {
-		in := &s.set.prog.inputs[i]
+	for i := range s.values {
+		in, v := &s.set.prog.inputs[i], s.value(i)
 		text, ok := v.(string)
 		if n, number := v.(int64); number && slices.Contains(in.types, "string") {
 			text, ok = strconv.FormatInt(n, 10), true // a name that is written as a number

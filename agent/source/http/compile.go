@@ -31,7 +31,10 @@ type Program struct {
 	core    [32]byte      // of what makes a session another one
 
 	mu       sync.Mutex
+	room     room
 	settings map[[32]byte]*settings
+	usual    *settings // of those that override nothing in usualOf; nil: not known yet
+	usualOf  *Env
 }
 
 // step is a compiled Step.

@@ -235,7 +235,7 @@ func (n *node) call(sc *scope) (any, error) {
 }
 
 func (sc *scope) input(i int) (any, error) {
-	switch v := sc.src.values[i].(type) {
+	switch v := sc.src.value(i).(type) {
 	case nil:
 		return unset{}, nil
 	case agent.Secret:

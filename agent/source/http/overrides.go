@@ -143,6 +143,13 @@ func (c *compiler) presentation(path string, p *Present) *agent.Presentation {
 
 // bindSettings gives the settings for o, shared with all who have equal ones.
 func (p *Program) bindSettings(o *Overrides, env *Env) (*settings, spec.Problems) {
+	none := o == nil || *o == Overrides{}
+	p.mu.Lock()
+	usual, of := p.usual, p.usualOf
+	p.mu.Unlock()
+	if none && usual != nil && of == env {
+		return usual, nil
+	}
 	all := p.spec.Overrides
 	all = Overrides{TLS: env.TLS, Proxy: env.Proxy}.over(&all).over(o)
 	var own *Rejected
@@ -168,6 +175,9 @@ func (p *Program) bindSettings(o *Overrides, env *Env) (*settings, spec.Problems
 	s.rejected = own
 	if len(problems) == 0 { // warnings are told to each token
 		p.settings[key] = s
+		if none {
+			p.usual, p.usualOf = s, env
+		}
 	}
 	return s, problems
 }

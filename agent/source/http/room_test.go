@@ -1,0 +1,85 @@
+package http_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	nethttp "net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"renewd/agent"
+	"renewd/agent/secret"
+	"renewd/agent/source/http"
+	"renewd/agent/source/spec"
+	"renewd/agent/source/wire"
+)
+
+type roundTrip func(*nethttp.Request) (*nethttp.Response, error)
+
+func (f roundTrip) RoundTrip(r *nethttp.Request) (*nethttp.Response, error) { return f(r) }
+
+// Sources of one program stand in one piece of memory, and each sends its own
+// values all the same.
+func TestSourcesThatStandTogether(t *testing.T) {
+	const n = 200
+	dir := t.TempDir()
+	file := func(name, text string) secret.Path {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return secret.Path(path)
+	}
+	shared := file("shared", "of all")
+	var sent struct{ Username, Password, Organization string }
+	p := compile(t, "commander", preset(t, "commander"))
+	env := &http.Env{Now: clock, Secrets: secret.NewResolver(), Transports: wire.NewTransports(wire.Options{Clock: clock,
+		RoundTrip: roundTrip(func(r *nethttp.Request) (*nethttp.Response, error) {
+			sent = struct{ Username, Password, Organization string }{}
+			if err := json.NewDecoder(r.Body).Decode(&sent); err != nil {
+				t.Error(err)
+			}
+			return nil, io.ErrUnexpectedEOF
+		})})}
+	password := func(i int) (v any, text string) {
+		switch i % 3 {
+		case 0:
+			return secret.Ref{File: shared}, "of all"
+		case 1:
+			text = fmt.Sprintf("own %d", i)
+			return secret.Ref{File: file(fmt.Sprint(i), text)}, text
+		}
+		text = fmt.Sprintf("plain %d", i)
+		return text, text
+	}
+	all := make([]*http.Source, n)
+	for i := range all {
+		v, _ := password(i)
+		in := map[string]spec.Value{"url": {V: "https://vendor.example"}, "username": {V: fmt.Sprintf("user %d", i)}, "password": {V: v}}
+		if i%2 == 0 {
+			in["organization"] = spec.Value{V: fmt.Sprintf("org %d", i)}
+		}
+		var problems []http.Problem
+		if all[i], problems = p.Bind(in, nil, env); all[i] == nil {
+			t.Fatal(problems)
+		}
+	}
+	prints := map[string]bool{}
+	for i, src := range all {
+		_, _ = call(t, src, agent.StepLogin, agent.Session{})
+		_, pass := password(i)
+		org := ""
+		if i%2 == 0 {
+			org = fmt.Sprintf("org %d", i)
+		}
+		if want := fmt.Sprintf("user %d", i); sent.Username != want || sent.Password != pass || sent.Organization != org {
+			t.Fatalf("source %d sent %+v", i, sent)
+		}
+		prints[src.Traits().Fingerprint] = true
+	}
+	if len(prints) != n {
+		t.Errorf("%d sources have %d fingerprints", n, len(prints))
+	}
+}
