@@ -72,9 +72,12 @@ func openLedger(store Store, save saveFunc, now Instant, bootID string) (*ledger
 	}
 	// Only what still binds stays in memory; a clean account is read again when
 	// it logs in next.
-	err = store.Load(BucketLedger, func(key string, value []byte) error {
+	var mu sync.Mutex
+	err = loadEach(store, BucketLedger, func(key string, value []byte) error {
 		a, err := l.decode(key, value, now)
 		if err == nil && !a.clean(now, bootID) {
+			mu.Lock()
+			defer mu.Unlock()
 			l.accounts[key] = a
 		}
 		return err

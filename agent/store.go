@@ -1,6 +1,11 @@
 package agent
 
-import "context"
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+)
 
 // Store keeps what must survive a restart: opaque values by bucket and key.
 // Implementations seal values; the agent never stores a secret elsewhere.
@@ -34,3 +39,38 @@ const (
 	BucketLogouts = "logouts" // logouts still owed
 	BucketMeta    = "meta"    // numbers of the whole state
 )
+
+// loadEach calls decode with every entry of a bucket, on all processors at once and
+// in no order: decoding is most of a restart with a hundred thousand tokens, which
+// know nothing of each other. The first error is returned.
+func loadEach(store Store, bucket string, decode func(key string, value []byte) error) error {
+	type entry struct {
+		key   string
+		value []byte
+	}
+	work := make(chan entry, 256)
+	failed := make(chan error, 1)
+	var all sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() {
+			for e := range work {
+				if err := decode(e.key, e.value); err != nil {
+					select {
+					case failed <- err:
+					default: // one is enough
+					}
+				}
+			}
+		})
+	}
+	err := store.Load(bucket, func(key string, value []byte) error {
+		work <- entry{key, slices.Clone(value)}
+		return nil
+	})
+	close(work)
+	all.Wait()
+	if err == nil && len(failed) > 0 {
+		err = <-failed
+	}
+	return err
+}
