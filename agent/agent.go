@@ -149,7 +149,7 @@ func New(o Options) (*Agent, error) {
 	if a.rnd == nil {
 		a.rnd = rand.Float64
 	}
-	a.roll.Store(newRoll(0))
+	a.roll.Store(newRoll())
 	a.last = a.now()
 	var err error
 	if a.ledger, err = openLedger(o.Store, a.save, a.last, o.BootID); err != nil {

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"runtime"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -16,91 +14,65 @@ func (a *Agent) Apply(specs []*Spec, hosts map[string]HostLimits) error {
 	a.applying.Lock()
 	defer a.applying.Unlock()
 	a.limits.configure(hosts)
-	old, next := a.roll.Load(), newRoll(len(specs))
-	fresh := a.seatFresh(specs, old, next)
+	old := a.roll.Load()
+	next, fresh := a.seatFresh(specs, old)
 	now := a.now()
-	if err := a.restore(fresh, now); err != nil {
-		return err
+	if fresh > 0 {
+		if err := a.restore(old, next, now); err != nil {
+			return err
+		}
 	}
 	a.roll.Store(next)
 	for _, s := range specs {
-		if k := next.keeper(s.Name); fresh.keeper(s.Name) == nil {
+		if k := old.keeper(s.Name); k != nil {
 			k.take(s, now)
 		} else {
-			a.push(k, 0)
+			a.push(next.keeper(s.Name), 0)
 		}
 	}
+	var named map[string]bool
 	for k := range old.all() {
-		if next.keeper(k.name) == nil {
+		if named == nil {
+			named = make(map[string]bool, len(specs))
+			for _, s := range specs {
+				named[s.Name] = true
+			}
+		}
+		if !named[k.name] {
 			a.remove(k)
 		}
 	}
 	return nil
 }
 
-// seatFresh puts everyone on the next roll; those who are not on the old one get a
-// keeper and are returned.
-func (a *Agent) seatFresh(specs []*Spec, old, next *roll) (fresh *roll) {
+// seatFresh is old with all specs that are not on it, a keeper for each, and how
+// many those are.
+func (a *Agent) seatFresh(specs []*Spec, old *roll) (next *roll, fresh int) {
 	var names []string
 	var first []*Spec
 	for _, s := range specs {
-		if k := old.keeper(s.Name); k != nil {
-			next.add(k.seat)
-			continue
+		if old.keeper(s.Name) == nil {
+			names, first = append(names, s.Name), append(first, s)
 		}
-		names, first = append(names, s.Name), append(first, s)
 	}
-	fresh = newRoll(len(names))
-	for i, seats := 0, newSeats(names); i < len(seats); i++ {
-		k := &keeper{a: a, seat: &seats[i], slot: -1}
+	return old.with(names, func(i int, s *seat) {
+		k := &keeper{a: a, seat: s, slot: -1}
 		k.keeper.Store(k)
 		k.adopt(first[i])
 		k.setSinks(first[i].Sinks)
-		fresh.add(k.seat)
-		next.add(k.seat)
-	}
-	return fresh
+	}), len(names)
 }
 
-// restore gives new keepers what the state knows of them. What is still valid
-// is published at once; of another source only the numbers are kept.
-func (a *Agent) restore(fresh *roll, now Instant) error {
-	if fresh.taken == 0 {
-		return nil
-	}
-	// Decoding is most of a restart with a hundred thousand tokens; they know
-	// nothing of each other.
-	type saved struct {
-		k     *keeper
-		value []byte
-	}
-	work := make(chan saved, 256)
-	failed := make(chan error, 1)
-	var all sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		all.Go(func() {
-			for s := range work {
-				if err := s.k.decode(s.value, now); err != nil {
-					select {
-					case failed <- err:
-					default: // one is enough
-					}
-				}
-			}
-		})
-	}
-	err := a.store.Load(BucketTokens, func(name string, value []byte) error {
-		if k := fresh.keeper(name); k != nil {
-			work <- saved{k, slices.Clone(value)}
+// restore gives keepers that are on next but not on old what the state knows of
+// them. What is still valid is published at once; of another source only the
+// numbers are kept.
+func (a *Agent) restore(old, next *roll, now Instant) error {
+	return loadEach(a.store, BucketTokens, func(name string, value []byte) error {
+		if k := next.keeper(name); k != nil && old.keeper(name) == nil {
+			return k.decode(value, now)
 		}
 		return nil
 	})
-	close(work)
-	all.Wait()
-	if err == nil && len(failed) > 0 {
-		err = <-failed
-	}
-	return err
 }
 
 // decode takes what was saved of a token as its record.

@@ -3,6 +3,7 @@ package agent
 import (
 	"hash/maphash"
 	"iter"
+	"math/bits"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,13 +13,14 @@ import (
 // seat is what a read of one token looks at. Seats stand side by side, apart from
 // their keepers: of a hundred thousand tokens that are read at random none is in
 // the processor's cache, and each piece of memory that a read must wait for costs
-// it as much as a tenth of a system call.
+// it as much as a tenth of a system call. A seat fills one line of the cache.
 type seat struct {
 	name    string
 	current atomic.Pointer[Publication]
 	access  atomic.Pointer[Access]
 	keeper  atomic.Pointer[keeper] // nil once it has left the config; see vacate
 	reads   [readResults]atomic.Uint32
+	sum     uint32               // of the name
 	ahead   atomic.Pointer[byte] // of the current token's bytes the first; see touch
 }
 
@@ -31,67 +33,112 @@ func (s *seat) touch() {
 }
 
 // vacate forgets the token, since the memory of a seat lasts as long as that of its
-// neighbours.
+// neighbours. Nobody takes it again.
 func (s *seat) vacate() {
 	s.keeper.Store(nil)
 	s.current.Store(nil)
 	s.ahead.Store(nil)
 }
 
-// newSeats makes a seat for each name, and their names one text.
-func newSeats(names []string) []seat {
-	all := strings.Join(names, "")
-	seats := make([]seat, len(names))
-	for i, n := range names {
-		seats[i].name, all = all[:len(n)], all[len(n):]
+// row is seats that stand by the sums of their names, three quarters of them given
+// away: who looks for one waits for that piece of memory, and not first for a table
+// that leads to it.
+type row []seat
+
+func newRow(seed maphash.Seed, names []string, seated func(i int, s *seat)) row {
+	r := make(row, len(names)*4/3+1)
+	all := strings.Join(names, "") // the names are one text
+	for n, name := range names {
+		name, all = all[:len(name)], all[len(name):]
+		sum := maphash.String(seed, name)
+		i := r.first(sum)
+		for r[i].name != "" {
+			i = r.next(i)
+		}
+		r[i].name, r[i].sum = name, uint32(sum)
+		seated(n, &r[i])
 	}
-	return seats
+	return r
 }
 
-// roll finds seats by name. It never changes. A map would do but for its layout:
-// it looks at three places for what stands in one here.
+func (r row) first(sum uint64) int {
+	i, _ := bits.Mul64(sum, uint64(len(r)))
+	return int(i)
+}
+
+func (r row) next(i int) int {
+	if i++; i < len(r) {
+		return i
+	}
+	return 0
+}
+
+// find gives the seat of a name, nil where there is none.
+func (r row) find(sum uint64, name []byte) *seat {
+	for i := r.first(sum); ; i = r.next(i) {
+		s := &r[i]
+		switch {
+		case s.name == "":
+			return nil
+		case s.sum == uint32(sum) && s.name == string(name):
+			return s
+		}
+	}
+}
+
+// roll finds seats by name. It never changes. Where more come than are there, as
+// with the first config, they get a row; who comes by ones and twos has a seat apart.
 type roll struct {
 	seed  maphash.Seed
-	slots []slot // a power of two of them, at most half taken
-	taken int
+	rows  []row
+	apart map[string]*seat
 }
 
-type slot struct {
-	sum  uint64 // of the seat's name
-	seat *seat
-}
+func newRoll() *roll { return &roll{seed: maphash.MakeSeed()} }
 
-func newRoll(size int) *roll {
-	room := 2
-	for room < 2*size {
-		room *= 2
+// with is a roll of all who are on r and of names that are not; seated gives each
+// seat of those a keeper.
+func (r *roll) with(names []string, seated func(i int, s *seat)) *roll {
+	next := &roll{seed: r.seed, apart: make(map[string]*seat)}
+	taken := 0
+	for _, row := range r.rows {
+		before := taken
+		for i := range row {
+			if row[i].keeper.Load() != nil {
+				taken++
+			}
+		}
+		if taken > before {
+			next.rows = append(next.rows, row)
+		}
 	}
-	return &roll{seed: maphash.MakeSeed(), slots: make([]slot, room)}
-}
-
-// add takes a name that is not there yet.
-func (r *roll) add(s *seat) {
-	sum := maphash.String(r.seed, s.name)
-	i := r.first(sum)
-	for r.slots[i].seat != nil {
-		i = r.next(i)
+	for n, s := range r.apart {
+		if s.keeper.Load() != nil {
+			next.apart[n] = s
+			taken++
+		}
 	}
-	r.slots[i] = slot{sum, s}
-	r.taken++
+	if len(names) > taken {
+		next.rows = append(next.rows, newRow(r.seed, names, seated))
+		return next
+	}
+	for i, n := range names {
+		s := &seat{name: n}
+		seated(i, s)
+		next.apart[n] = s
+	}
+	return next
 }
-
-func (r *roll) first(sum uint64) int { return int(sum) & (len(r.slots) - 1) }
-func (r *roll) next(i int) int       { return (i + 1) & (len(r.slots) - 1) }
 
 // find gives the seat of a name, nil where there is none.
 func (r *roll) find(name []byte) *seat {
 	sum := maphash.Bytes(r.seed, name)
-	for i := r.first(sum); ; i = r.next(i) {
-		s := &r.slots[i]
-		if s.seat == nil || s.sum == sum && s.seat.name == string(name) {
-			return s.seat
+	for i := len(r.rows) - 1; i >= 0; i-- { // the last is the largest
+		if s := r.rows[i].find(sum, name); s != nil && s.keeper.Load() != nil {
+			return s
 		}
 	}
+	return r.apart[string(name)]
 }
 
 // keeper gives the keeper of a name, nil where there is none.
@@ -105,11 +152,14 @@ func (r *roll) keeper(name string) *keeper {
 // all gives every keeper, in no order.
 func (r *roll) all() iter.Seq[*keeper] {
 	return func(yield func(*keeper) bool) {
-		for i := range r.slots {
-			s := r.slots[i].seat
-			if s == nil {
-				continue
+		for _, row := range r.rows {
+			for i := range row {
+				if k := row[i].keeper.Load(); k != nil && !yield(k) {
+					return
+				}
 			}
+		}
+		for _, s := range r.apart {
 			if k := s.keeper.Load(); k != nil && !yield(k) {
 				return
 			}
@@ -119,7 +169,7 @@ func (r *roll) all() iter.Seq[*keeper] {
 
 // names lists all names in order.
 func (r *roll) names() []string {
-	list := make([]string, 0, r.taken)
+	var list []string
 	for k := range r.all() {
 		list = append(list, k.name)
 	}

@@ -1,7 +1,11 @@
 package agent
 
 import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,4 +35,51 @@ func TestARemovedTokenIsForgotten(t *testing.T) {
 		}
 		w.mustValid("stays")
 	})
+}
+
+// Whoever comes and goes, by one or by the crowd, is found by name until they have
+// left, and nobody else is.
+func TestRollFindsWhoIsThere(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	there, r := map[string]*keeper{}, newRoll()
+	for round := range 200 {
+		crowd := 1 + rnd.IntN(3)
+		if rnd.IntN(10) == 0 {
+			crowd = 1 + rnd.IntN(500)
+		}
+		var come []string
+		for i := range crowd {
+			come = append(come, fmt.Sprintf("t%d.%d", round, i))
+		}
+		for name, k := range there { // some leave, and of those some come back
+			if rnd.IntN(8) == 0 {
+				k.vacate()
+				delete(there, name)
+				if rnd.IntN(2) == 0 {
+					come = append(come, name)
+				}
+			}
+		}
+		r = r.with(come, func(i int, s *seat) {
+			k := &keeper{seat: s}
+			s.keeper.Store(k)
+			there[come[i]] = k
+		})
+		for name, k := range there {
+			if r.keeper(name) != k || k.name != name {
+				t.Fatalf("round %d: %s is not found", round, name)
+			}
+		}
+		for _, name := range []string{"", "t", fmt.Sprintf("t%d.0", round+1)} {
+			if r.keeper(name) != nil {
+				t.Fatalf("round %d: %q is found", round, name)
+			}
+		}
+		if got, want := r.names(), slices.Sorted(maps.Keys(there)); !slices.Equal(got, want) {
+			t.Fatalf("round %d: on the roll are %v, there are %v", round, got, want)
+		}
+	}
+	if len(r.rows) > 12 { // each is larger than all before
+		t.Errorf("%d rows", len(r.rows))
+	}
 }
