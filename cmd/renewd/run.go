@@ -281,10 +281,10 @@ const (
 	manyTokens   = 1000     // from here on the collector is told how much garbage to leave
 	tokenSize    = 3 << 10  // what a token of 1.5 KB keeps on the heap
 	garbage      = 32 << 20 // is left lying where it is more than a share of the heap
-	leastGarbage = 6        // percent of the heap, which is what a large one is left with
+	leastGarbage = 10       // percent of the heap, which is what a large one is left with
 	largeHeap    = 128 << 20
 	mostGarbage  = 200
-	whileLoading = 30 // what is read interleaves with what stays, and its room is never given back
+	whileLoading = 100 // a heap that grows is collected for what it grew
 
 	startTime = 2 * time.Second // after this what only the start needed is given back
 )
