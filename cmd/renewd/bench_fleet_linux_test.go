@@ -160,15 +160,15 @@ func (r *rig) due(n int) []float64 {
 	return out
 }
 
-// readCost is the CPU time of the agent for one read, and the time that one read
+// readCost is the CPU time of a server for one read, and the time that one read
 // takes its reader, over kept connections, each of a token drawn from n.
-func (r *rig) readCost(conns, n, reads int) (cpu, wall time.Duration) {
-	r.t.Helper()
+func readCost(t testing.TB, socket string, pid, conns, n, reads int) (cpu, wall time.Duration) {
+	t.Helper()
 	done := make(chan error, conns)
-	start, began := time.Now(), cpuOf(r.t, r.pid())
+	start, began := time.Now(), cpuOf(t, pid)
 	for range conns {
 		go func() {
-			k := keep(r.t, r.socket())
+			k := keep(t, socket)
 			defer k.conn.Close()
 			for range reads / conns {
 				status, err := k.get(head("/v1/tokens/" + fleetName(rand.IntN(n))))
@@ -185,29 +185,39 @@ func (r *rig) readCost(conns, n, reads int) (cpu, wall time.Duration) {
 	}
 	for range conns {
 		if err := <-done; err != nil {
-			r.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	return (cpuOf(r.t, r.pid()) - began) / time.Duration(reads), time.Since(start) / time.Duration(reads/conns)
+	return (cpuOf(t, pid) - began) / time.Duration(reads), time.Since(start) / time.Duration(reads/conns)
 }
 
 // compareReads reports reads of r's n tokens as ratios to reads of the one token
 // of single: the time of a reader who is alone, and of eight who keep the agent
-// busy, with the agent's CPU time.
+// busy, with the agent's CPU time. Beside each stands the same ratio of a server
+// that only looks a token up and writes it: what the machine takes for memory that
+// is not in its cache, whoever reads it. Rounds are short and in turns, since two
+// processors that wake each other have moods that last.
 func compareReads(b *testing.B, r, single *rig, n int) {
+	many, one := startBare(b, n), startBare(b, 1)
 	for _, load := range []struct {
-		conns int
-		name  string
-	}{{1, "read"}, {8, "busy-read"}} {
-		var cpus, walls []float64
-		for range 7 {
-			cpu1, wall1 := single.readCost(load.conns, 1, 20_000)
-			cpuN, wallN := r.readCost(load.conns, n, 20_000)
+		conns, rounds, reads int
+		name                 string
+	}{{1, 41, 2000, "read"}, {8, 15, 10_000, "busy-read"}} {
+		var cpus, walls, bareCPUs, bareWalls []float64
+		for range load.rounds {
+			cpu1, wall1 := readCost(b, single.socket(), single.pid(), load.conns, 1, load.reads)
+			cpuN, wallN := readCost(b, r.socket(), r.pid(), load.conns, n, load.reads)
 			cpus, walls = append(cpus, float64(cpuN)/float64(cpu1)), append(walls, float64(wallN)/float64(wall1))
-			b.Logf("%s: %v beside %v, CPU %v beside %v", load.name, wallN, wall1, cpuN, cpu1)
+			bare1, bareWall1 := readCost(b, one.socket, one.pid, load.conns, 1, load.reads)
+			bareN, bareWallN := readCost(b, many.socket, many.pid, load.conns, n, load.reads)
+			bareCPUs, bareWalls = append(bareCPUs, float64(bareN)/float64(bare1)), append(bareWalls, float64(bareWallN)/float64(bareWall1))
+			b.Logf("%s: %v beside %v, CPU %v beside %v; bare: %v beside %v, CPU %v beside %v",
+				load.name, wallN, wall1, cpuN, cpu1, bareWallN, bareWall1, bareN, bare1)
 		}
 		b.ReportMetric(median(walls), load.name+"/one-token")
 		b.ReportMetric(median(cpus), load.name+"-cpu/one-token")
+		b.ReportMetric(median(bareWalls), "bare-"+load.name+"/one-token")
+		b.ReportMetric(median(bareCPUs), "bare-"+load.name+"-cpu/one-token")
 	}
 }
 
