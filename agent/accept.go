@@ -33,7 +33,7 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		k.mu.Unlock()
 		return err
 	}
-	owed := k.oweLogout(step, src, &old, next, now)
+	ended := k.oldSession(step, src, &old, next, now)
 	k.rec = *next
 	overlapNone := src.Traits().OverlapNone && !src.Traits().Rotates && next.refreshToken.IsZero()
 	if overlapNone {
@@ -44,6 +44,12 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 	patience := k.patience(now, &old, !next.refreshToken.Equal(old.refreshToken))
 	k.mu.Unlock()
 
+	var owed []Change
+	if ended != nil {
+		if owed, err = ended.change(now, k.a.bootID); err != nil {
+			ended, owed = nil, nil // what cannot be written is left to die by itself
+		}
+	}
 	err = k.save(ctx, patience, owed...)
 	k.mu.Lock()
 	k.settled(step, now)
@@ -57,7 +63,13 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		k.publish(now)
 		k.carries = false
 	}
+	if ended != nil {
+		ended.at = k.endOf(&old, k.a.now()) // saving may have taken long
+	}
 	k.mu.Unlock()
+	if ended != nil {
+		k.a.owe(ended)
+	}
 	k.a.logRenewed(k.name, step, next, k.a.now())
 	return nil
 }

@@ -339,6 +339,37 @@ func TestLogoutOfTheOldSessionWaitsForItsReaders(t *testing.T) {
 	})
 }
 
+// Where tokens live for seconds there is no minute to spare: their readers still
+// have the new token before the old one is ended, however slow the state's disk, and
+// a third of the lead to use what they have read.
+func TestLogoutOfAShortSessionWaitsForItsReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.store.slow = 300 * time.Millisecond
+		sink := &fakeSink{id: "s"}
+		f := newFake(w.now)
+		f.traits.CanLogout, f.traits.CanRefresh, f.life, f.traits.Session = true, false, 6*time.Second, SessionLimits{}
+		ended := 0
+		f.ending = func(token string) {
+			ended++
+			p := sink.last()
+			if p.Token.Reveal() == token || w.token("c").Current().Token.Reveal() == token {
+				t.Errorf("%s was ended while it was published", token)
+			}
+			if since := w.now().Wall.Sub(p.IssuedAt); since < w.store.slow+time.Second {
+				t.Errorf("%s was ended %v after the next one was asked for", token, since)
+			}
+		}
+		w.run(&Spec{Name: "c", Source: f, Sinks: []Sink{sink}, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if ended < 5 {
+			t.Errorf("%d sessions were ended", ended)
+		}
+	})
+}
+
 func TestSameTokenIsNotAskedForInALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

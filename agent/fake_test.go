@@ -115,6 +115,7 @@ type fakeSource struct {
 	refreshes []time.Time
 	bad       int
 	ended     []string
+	ending    func(token string) // what is told before
 }
 
 func newFake(now Clock) *fakeSource {
@@ -162,6 +163,9 @@ func (f *fakeSource) send(ctx context.Context, step Step, pw string, s Session) 
 	case StepRefresh:
 		f.refreshes = append(f.refreshes, time.Now())
 	case StepLogout:
+		if f.ending != nil {
+			f.ending(s.Token.Reveal())
+		}
 		f.ended = append(f.ended, s.Token.Reveal())
 		return &Grant{Sent: sent}, nil
 	}

@@ -33,18 +33,19 @@ type storedLogout struct {
 
 func (o *owedLogout) key() string { return fmt.Sprintf("%s/%d", o.name, o.generation) }
 
-// owe queues a logout and returns the change that makes it durable.
-func (a *Agent) owe(o *owedLogout, now Instant) []Change {
+// change makes o durable.
+func (o *owedLogout) change(now Instant, bootID string) ([]Change, error) {
 	value, err := json.Marshal(storedLogout{o.name, o.fingerprint, o.generation, o.session.Token.Reveal(),
-		[]byte(o.session.RefreshToken.Reveal()), o.session.Extra, o.session.Private.Reveal(), o.session.Seed, now.mark(o.at, a.bootID)})
-	if err != nil {
-		return nil
-	}
+		[]byte(o.session.RefreshToken.Reveal()), o.session.Extra, o.session.Private.Reveal(), o.session.Seed, now.mark(o.at, bootID)})
+	return []Change{{BucketLogouts, o.key(), value}}, err
+}
+
+// owe queues a logout, once readers have what comes after that session.
+func (a *Agent) owe(o *owedLogout) {
 	a.logoutMu.Lock()
 	a.logouts = append(a.logouts, o)
 	a.logoutMu.Unlock()
 	a.poke() // it may be due before anything else
-	return []Change{{BucketLogouts, o.key(), value}}
 }
 
 func (a *Agent) loadLogouts(now Instant) error {

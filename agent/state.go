@@ -295,14 +295,21 @@ func (k *keeper) announce(now Instant) time.Duration {
 	return next
 }
 
-// oweLogout notes that the session of old is to be ended once its readers have
-// moved on, and returns the change that makes this durable. k.mu is held.
-func (k *keeper) oweLogout(step Step, src Source, old, next *record, now Instant) []Change {
+// oldSession is the session of old as one to be ended once its readers have moved
+// on, nil where it need not be. k.mu is held.
+func (k *keeper) oldSession(step Step, src Source, old, next *record, now Instant) *owedLogout {
 	if step != StepLogin || !src.Traits().CanLogout || !old.has() || old.fingerprint != next.fingerprint || old.token.Equal(next.token) {
 		return nil
 	}
-	at := min(now.Boot+k.lead(), old.expiry-time.Minute)
-	o := &owedLogout{name: k.name, at: max(at, now.Boot), fingerprint: old.fingerprint, generation: old.generation,
+	return &owedLogout{name: k.name, at: k.endOf(old, now), fingerprint: old.fingerprint, generation: old.generation,
 		session: Session{Token: old.token, RefreshToken: old.refreshToken, Extra: old.extra, Private: old.private, Seed: old.seed}}
-	return k.a.owe(o, now)
+}
+
+// endOf is when to end the session of old, whose next token is published at now. A
+// reader may just have read the old one. It gets the lead to use it, but the server
+// is to hear of the logout a minute before the token ends by itself; of less than
+// two minutes the reader gets half. k.mu is held.
+func (k *keeper) endOf(old *record, now Instant) time.Duration {
+	left := max(0, old.expiry-now.Boot)
+	return now.Boot + min(k.lead(), max(left-time.Minute, left/2))
 }
