@@ -22,7 +22,6 @@ func (a *Agent) TokenOf(name []byte) (Token, bool) {
 	if s == nil {
 		return Token{}, false
 	}
-	s.touch()
 	k := s.keeper.Load()
 	return Token{s, k}, k != nil
 }
@@ -246,7 +245,6 @@ func (t Token) Logout(ctx context.Context) error {
 	k.mu.Lock()
 	k.rec = record{fingerprint: k.src.Traits().Fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
 	k.current.Store(nil)
-	k.ahead.Store(nil)
 	k.over, k.asked.wanted = false, false
 	k.leaving--
 	k.sayLoggedOut(now)

@@ -209,7 +209,7 @@ func (k *keeper) held(now Instant) bool {
 // looksOther says that the new spec presents the token, or sees its session's
 // end, otherwise than what is published. k.mu is held.
 func (k *keeper) looksOther(now Instant) bool {
-	was, is := k.current.Load(), k.publication(now)
+	was, is := k.current.Load(), k.describe(&Publication{Name: k.name, Token: k.rec.token}, now)
 	h1, v1 := was.Header()
 	h2, v2 := is.Header()
 	q1, u1 := was.Query()

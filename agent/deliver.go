@@ -23,8 +23,8 @@ type delivery struct {
 // is held.
 func (k *keeper) publish(now Instant) {
 	p := k.publication(now)
+	k.rec.token = p.Token // one text with what readers see
 	old := k.current.Swap(p)
-	k.ahead.Store(p.bytes)
 	k.lapsed = false
 	for _, d := range k.sinks {
 		d.owed, d.withdraw, d.retry = true, false, 0
@@ -46,20 +46,22 @@ func (k *keeper) publish(now Instant) {
 
 // publication is the record as readers see it, times by the wall clock of now.
 func (k *keeper) publication(now Instant) *Publication {
+	return k.describe(newPublication(k.name, k.rec.token), now)
+}
+
+// describe says of a publication all but its token and name.
+func (k *keeper) describe(p *Publication, now Instant) *Publication {
 	r, t := &k.rec, k.src.Traits()
-	p := &Publication{
-		Name: k.name, Token: r.token, Type: r.typ, Extra: r.extra,
-		Generation: r.generation, Revision: r.revision,
-		IssuedAt: now.At(r.issued), ExpiresAt: now.At(r.expiry),
-		Expires: r.expiry, Life: r.expiry - r.issued, Presentation: t.Presentation,
-	}
+	p.Type, p.Extra, p.Presentation = r.typ, r.extra, t.Presentation
+	p.Generation, p.Revision = r.generation, r.revision
+	p.IssuedAt, p.ExpiresAt = now.At(r.issued), now.At(r.expiry)
+	p.Expires, p.Life = r.expiry, r.expiry-r.issued
 	if p.Type == "" {
 		p.Type = "Bearer"
 	}
 	if end := r.hardEnd(t.Session); end != 0 {
 		p.SessionExpiresAt = now.At(end)
 	}
-	p.prepare()
 	return p
 }
 

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"iter"
 	"math/bits"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,16 +19,16 @@ type seat struct {
 	access  atomic.Pointer[Access]
 	keeper  atomic.Pointer[keeper] // nil once it has left the config; see vacate
 	reads   [readResults]atomic.Uint32
-	sum     uint32               // of the name
-	ahead   atomic.Pointer[byte] // of the current token's bytes the first; see touch
+	sum     uint64 // of the name
 }
 
-// touch reads a byte of the token and forgets it: the processor then fetches the
-// token while it fetches the publication that leads to it.
-func (s *seat) touch() {
-	if b := s.ahead.Load(); b != nil {
-		runtime.KeepAlive(*b)
+// is tells whether it is the seat of a name. The name stands beside the token too,
+// which a read is going to need.
+func (s *seat) is(name []byte) bool {
+	if p := s.current.Load(); p != nil {
+		return p.Name == string(name)
 	}
+	return s.name == string(name)
 }
 
 // vacate forgets the token, since the memory of a seat lasts as long as that of its
@@ -37,7 +36,6 @@ func (s *seat) touch() {
 func (s *seat) vacate() {
 	s.keeper.Store(nil)
 	s.current.Store(nil)
-	s.ahead.Store(nil)
 }
 
 // row is seats that stand by the sums of their names, three quarters of them given
@@ -55,7 +53,7 @@ func newRow(seed maphash.Seed, names []string, seated func(i int, s *seat)) row 
 		for r[i].name != "" {
 			i = r.next(i)
 		}
-		r[i].name, r[i].sum = name, uint32(sum)
+		r[i].name, r[i].sum = name, sum
 		seated(n, &r[i])
 	}
 	return r
@@ -78,9 +76,9 @@ func (r row) find(sum uint64, name []byte) *seat {
 	for i := r.first(sum); ; i = r.next(i) {
 		s := &r[i]
 		switch {
-		case s.name == "":
+		case len(s.name) == 0:
 			return nil
-		case s.sum == uint32(sum) && s.name == string(name):
+		case s.sum == sum && s.is(name):
 			return s
 		}
 	}
