@@ -58,7 +58,7 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		k.a.stateFailed(err)
 	}
 	k.asked.came = true
-	if !overlapNone {
+	if !overlapNone && !k.removed { // it may have left the config while it was saved
 		k.carries = true
 		k.publish(now)
 		k.carries = false

@@ -23,23 +23,12 @@ func (a *Agent) Apply(specs []*Spec, hosts map[string]HostLimits) error {
 		}
 	}
 	a.roll.Store(next)
+	a.remove(specs, old)
 	for _, s := range specs {
 		if k := old.keeper(s.Name); k != nil {
 			k.take(s, now)
 		} else {
 			a.push(next.keeper(s.Name), 0)
-		}
-	}
-	var named map[string]bool
-	for k := range old.all() {
-		if named == nil {
-			named = make(map[string]bool, len(specs))
-			for _, s := range specs {
-				named[s.Name] = true
-			}
-		}
-		if !named[k.name] {
-			a.remove(k)
 		}
 	}
 	return nil
@@ -243,22 +232,37 @@ func (k *keeper) setSinks(sinks []Sink) (gone []*delivery) {
 	return gone
 }
 
-// remove ends a keeper whose token left the config. Its numbers stay in the
-// state, so that a token of that name never goes back to an old generation.
-func (a *Agent) remove(k *keeper) {
-	k.mu.Lock()
-	k.removed = true
-	k.vacate()
-	k.retire(k.sinks)
-	tomb := record{generation: k.rec.generation, revision: k.rec.revision}
-	k.wake()
-	k.mu.Unlock()
-	a.dropSignIn(k)
-	a.limits.forget(k)
-	if value, err := tomb.encode(nil, a.now(), a.bootID); err == nil {
-		if err := a.save(a.lasting, longestPatience, Change{BucketTokens, k.name, value}); err != nil {
-			a.stateFailed(err)
+// remove ends the keepers on old whose tokens left the config: all at once for
+// readers, however slow the disk. Their numbers stay in the state, so that a token of
+// that name never goes back to an old generation.
+func (a *Agent) remove(specs []*Spec, old *roll) {
+	named := make(map[string]bool, len(specs))
+	for _, s := range specs {
+		named[s.Name] = true
+	}
+	var tombs []Change
+	for k := range old.all() {
+		if named[k.name] {
+			continue
 		}
+		k.mu.Lock()
+		k.removed = true
+		k.vacate()
+		k.retire(k.sinks)
+		tomb := record{generation: k.rec.generation, revision: k.rec.revision}
+		k.wake()
+		k.mu.Unlock()
+		a.dropSignIn(k)
+		a.limits.forget(k)
+		if value, err := tomb.encode(nil, a.now(), a.bootID); err == nil {
+			tombs = append(tombs, Change{BucketTokens, k.name, value})
+		}
+	}
+	if len(tombs) == 0 {
+		return
+	}
+	if err := a.save(a.lasting, longestPatience, tombs...); err != nil {
+		a.stateFailed(err)
 	}
 }
 

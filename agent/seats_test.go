@@ -83,3 +83,48 @@ func TestRollFindsWhoIsThere(t *testing.T) {
 		t.Errorf("%d rows", len(r.rows))
 	}
 }
+
+// Tokens that leave the config together are out of reach at once, however slow the
+// state's disk; and one that is renewed meanwhile does not come back.
+func TestRemovedTokensAreGoneAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var specs []*Spec
+		for i := range 5 {
+			specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: newFake(w.now)})
+		}
+		w.run(specs...)
+		defer w.shutdown()
+		synctest.Wait()
+		var seats []*seat
+		for _, s := range specs {
+			w.mustValid(s.Name)
+			seats = append(seats, w.a.roll.Load().find([]byte(s.Name)))
+		}
+		w.store.mu.Lock()
+		w.store.slow = 3 * time.Second
+		w.store.mu.Unlock()
+		if err := w.token("t0").Refresh(t.Context(), Caller{ID: "manager", Manager: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // its save is under way
+		go func() {
+			if err := w.a.Apply(nil, nil); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		for _, s := range specs {
+			if _, ok := w.a.Token(s.Name); ok {
+				t.Errorf("%s is still there", s.Name)
+			}
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for i, s := range seats {
+			if s.current.Load() != nil {
+				t.Errorf("t%d holds a token again", i)
+			}
+		}
+	})
+}

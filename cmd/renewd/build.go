@@ -92,6 +92,7 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 	sinks := map[string]sinkPlace{}
 	// Presets are compiled anew: an admin's own may have changed.
 	clear(b.programs)
+	defer func() { clear(b.programs) }() // they hold values of sources, of a refused config too
 	b.allowed = map[string]*agent.Access{}
 	b.judge = newJudgement(c.Policy, b.strict)
 	b.env = &http.Env{Now: b.clock, Secrets: b.secrets, Transports: b.transports,
