@@ -84,8 +84,9 @@ func (r row) find(sum uint64, name []byte) *seat {
 	}
 }
 
-// roll finds seats by name. It never changes. Where more come than are there, as
-// with the first config, they get a row; who comes by ones and twos has a seat apart.
+// roll finds seats by name. It never changes. Where more come than are there, those
+// who are leaving included, they get a row, as with the first config; fewer have
+// seats apart.
 type roll struct {
 	seed  maphash.Seed
 	rows  []row
@@ -131,7 +132,7 @@ func (r *roll) with(names []string, seated func(i int, s *seat)) *roll {
 // find gives the seat of a name, nil where there is none.
 func (r *roll) find(name []byte) *seat {
 	sum := maphash.Bytes(r.seed, name)
-	for i := len(r.rows) - 1; i >= 0; i-- { // the last is the largest
+	for i := len(r.rows) - 1; i >= 0; i-- { // the last is mostly the largest
 		if s := r.rows[i].find(sum, name); s != nil && s.keeper.Load() != nil {
 			return s
 		}
