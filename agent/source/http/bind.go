@@ -47,14 +47,6 @@ type Source struct {
 	login, refresh, extend, logout int8
 }
 
-// value is that of an input, nil where it is unset.
-func (s *Source) value(i int) any {
-	if text, ok := s.values[i].(*string); ok {
-		return *text
-	}
-	return s.values[i]
-}
-
 // Inputs are the declared inputs by name.
 func (p *Program) Inputs() map[string]Input { return p.spec.Inputs }
 

@@ -66,3 +66,11 @@ func (r *room) keep(text string) string {
 	r.text.WriteString(text)
 	return r.text.String()[from:]
 }
+
+// value is that of an input, nil where it is unset.
+func (s *Source) value(i int) any {
+	if text, ok := s.values[i].(*string); ok {
+		return *text
+	}
+	return s.values[i]
+}
