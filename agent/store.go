@@ -64,6 +64,9 @@ func loadEach(store Store, bucket string, decode func(key string, value []byte) 
 		})
 	}
 	err := store.Load(bucket, func(key string, value []byte) error {
+		if len(failed) > 0 {
+			return <-failed
+		}
 		work <- entry{key, slices.Clone(value)}
 		return nil
 	})
