@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"runtime"
@@ -127,4 +128,21 @@ func TestRemovedTokensAreGoneAtOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Names that have one sum are told apart by themselves.
+func TestRowTellsNamesApart(t *testing.T) {
+	seed := maphash.MakeSeed()
+	r := newRow(seed, []string{"a"}, func(int, *seat) {})
+	sum := maphash.String(seed, "a")
+	s := r.find(sum, []byte("a"))
+	if s == nil {
+		t.Fatal("a is not found")
+	}
+	for _, p := range []*Publication{nil, newPublication("a", NewSecret("t"))} {
+		s.current.Store(p)
+		if r.find(sum, []byte("a")) != s || r.find(sum, []byte("b")) != nil {
+			t.Errorf("with the publication %v: a is %p, b is %p", p, r.find(sum, []byte("a")), r.find(sum, []byte("b")))
+		}
+	}
 }
