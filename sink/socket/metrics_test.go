@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,13 @@ import (
 func TestPrometheusReadsTheMetrics(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.ConfigError = func() string { return "" } }, spec("x", &source{life: time.Hour}))
 	w.ready("x")
+	end := time.Now().Add(10 * time.Second)
+	for slices.Max(w.agent.RenewalSeconds().Counts) == 0 { // readers have the token before it is counted
+		if time.Now().After(end) {
+			t.Fatal("the renewal is not counted")
+		}
+		time.Sleep(time.Millisecond)
+	}
 	var p expfmt.TextParser
 	families, err := p.TextToMetricFamilies(strings.NewReader(w.get("/metrics").body))
 	if err != nil {
