@@ -44,7 +44,7 @@ func (a *Agent) seatFresh(specs []*Spec, old *roll) (next *roll, fresh int) {
 			names, first = append(names, s.Name), append(first, s)
 		}
 	}
-	return old.with(names, func(i int, s *seat) {
+	return old.with(len(specs)-len(names), names, func(i int, s *seat) {
 		k := &keeper{a: a, seat: s, slot: -1}
 		k.keeper.Store(k)
 		k.adopt(first[i])

@@ -71,6 +71,16 @@ func (r row) next(i int) int {
 	return 0
 }
 
+// taken tells whether anybody is there.
+func (r row) taken() bool {
+	for i := range r {
+		if r[i].keeper.Load() != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // find gives the seat of a name, nil where there is none.
 func (r row) find(sum uint64, name []byte) *seat {
 	for i := r.first(sum); ; i = r.next(i) {
@@ -84,40 +94,34 @@ func (r row) find(sum uint64, name []byte) *seat {
 	}
 }
 
-// roll finds seats by name. It never changes. Where more come than are there, those
-// who are leaving included, they get a row, as with the first config; fewer have
-// seats apart.
+// roll finds seats by name. It never changes. Where more come than stay, they get a
+// row, as with the first config; fewer have seats apart.
 type roll struct {
 	seed  maphash.Seed
 	rows  []row
 	apart map[string]*seat
 }
 
+// mostRows bounds how many rows a name is looked for in.
+const mostRows = 16
+
 func newRoll() *roll { return &roll{seed: maphash.MakeSeed()} }
 
-// with is a roll of all who are on r and of names that are not; seated gives each
-// seat of those a keeper.
-func (r *roll) with(names []string, seated func(i int, s *seat)) *roll {
+// with is a roll of all who are on r, of whom stay many are not about to leave, and
+// of names that are not; seated gives each seat of those a keeper.
+func (r *roll) with(stay int, names []string, seated func(i int, s *seat)) *roll {
 	next := &roll{seed: r.seed, apart: make(map[string]*seat)}
-	taken := 0
 	for _, row := range r.rows {
-		before := taken
-		for i := range row {
-			if row[i].keeper.Load() != nil {
-				taken++
-			}
-		}
-		if taken > before {
+		if row.taken() {
 			next.rows = append(next.rows, row)
 		}
 	}
 	for n, s := range r.apart {
 		if s.keeper.Load() != nil {
 			next.apart[n] = s
-			taken++
 		}
 	}
-	if len(names) > taken {
+	if len(names) > stay && len(next.rows) < mostRows {
 		next.rows = append(next.rows, newRow(r.seed, names, seated))
 		return next
 	}
