@@ -233,8 +233,7 @@ func (k *keeper) setSinks(sinks []Sink) (gone []*delivery) {
 }
 
 // remove ends the keepers on old whose tokens left the config: all at once for
-// readers, however slow the disk. Their numbers stay in the state, so that a token of
-// that name never goes back to an old generation.
+// readers, however slow the disk.
 func (a *Agent) remove(specs []*Spec, old *roll) {
 	named := make(map[string]bool, len(specs))
 	for _, s := range specs {
@@ -249,21 +248,49 @@ func (a *Agent) remove(specs []*Spec, old *roll) {
 		k.removed = true
 		k.vacate()
 		k.retire(k.sinks)
-		tomb := record{generation: k.rec.generation, revision: k.rec.revision}
+		if !k.renewing { // else once that has saved what it brings
+			tombs = append(tombs, k.tomb()...)
+		}
 		k.wake()
 		k.mu.Unlock()
 		a.dropSignIn(k)
 		a.limits.forget(k)
-		if value, err := tomb.encode(nil, a.now(), a.bootID); err == nil {
-			tombs = append(tombs, Change{BucketTokens, k.name, value})
-		}
 	}
+	a.bury(tombs)
+}
+
+// tomb leaves of a token only its numbers in the state, so that one of that name never
+// goes back to an old generation. k.mu is held.
+func (k *keeper) tomb() []Change {
+	r := record{generation: k.rec.generation, revision: k.rec.revision}
+	value, err := r.encode(nil, k.a.now(), k.a.bootID)
+	if err != nil {
+		return nil
+	}
+	return []Change{{BucketTokens, k.name, value}}
+}
+
+func (a *Agent) bury(tombs []Change) {
 	if len(tombs) == 0 {
 		return
 	}
 	if err := a.save(a.lasting, longestPatience, tombs...); err != nil {
 		a.stateFailed(err)
 	}
+}
+
+// buryLate buries k, whose background work outlasted its token's time in the config,
+// unless another keeper has taken over its record since.
+func (a *Agent) buryLate(k *keeper) {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	if a.roll.Load().keeper(k.name) != nil {
+		return
+	}
+	k.mu.Lock()
+	tomb := k.tomb()
+	k.mu.Unlock()
+	a.bury(tomb)
 }
 
 // retire withdraws sinks that left the config, after what they are busy with.

@@ -165,8 +165,12 @@ func (k *keeper) start(work func(context.Context)) {
 		k.renewing = false
 		d := k.carried
 		k.carried = nil
+		removed := k.removed
 		k.wake()
 		k.mu.Unlock()
+		if removed {
+			k.a.buryLate(k)
+		}
 		k.a.again(k)
 		if d != nil {
 			k.deliverAll(d)

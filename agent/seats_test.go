@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,7 +54,7 @@ func TestRollFindsWhoIsThere(t *testing.T) {
 			come = append(come, fmt.Sprintf("t%d.%d", round, i))
 		}
 		for name, k := range there { // some leave, and of those some come back
-			if rnd.IntN(8) == 0 {
+			if rnd.IntN(8) == 0 || crowd > 400 && rnd.IntN(50) != 0 {
 				k.vacate()
 				delete(there, name)
 				if rnd.IntN(2) == 0 {
@@ -61,7 +62,7 @@ func TestRollFindsWhoIsThere(t *testing.T) {
 				}
 			}
 		}
-		r = r.with(come, func(i int, s *seat) {
+		r = r.with(len(there), come, func(i int, s *seat) {
 			k := &keeper{seat: s}
 			s.keeper.Store(k)
 			there[come[i]] = k
@@ -80,8 +81,39 @@ func TestRollFindsWhoIsThere(t *testing.T) {
 			t.Fatalf("round %d: on the roll are %v, there are %v", round, got, want)
 		}
 	}
-	if len(r.rows) > 12 { // each is larger than all before
-		t.Errorf("%d rows", len(r.rows))
+}
+
+// A fleet stands side by side, however it comes: at the start, when all are renamed at
+// once, when it more than doubles; but those who leave one behind each time are not
+// looked for in ever more rows.
+func TestFleetsStandSideBySide(t *testing.T) {
+	seated := func(_ int, s *seat) { s.keeper.Store(&keeper{seat: s, slot: -1}) }
+	fleet := func(prefix string, n int) (names []string) {
+		for i := range n {
+			names = append(names, fmt.Sprint(prefix, i))
+		}
+		return names
+	}
+	r := newRoll().with(0, fleet("a", 100), seated)
+	r = r.with(0, fleet("b", 100), seated) // all of a are about to leave
+	r = r.with(100, fleet("c", 101), seated)
+	if len(r.apart) > 0 || len(r.rows) != 3 {
+		t.Errorf("%d are apart, in %d rows; want 0, 3", len(r.apart), len(r.rows))
+	}
+	r = r.with(201, fleet("d", 5), seated)
+	if len(r.apart) != 5 || len(r.rows) != 3 {
+		t.Errorf("after five more %d are apart, in %d rows; want 5, 3", len(r.apart), len(r.rows))
+	}
+	for round := range 100 {
+		for k := range r.all() {
+			if !strings.HasSuffix(k.name, ".0") {
+				k.vacate()
+			}
+		}
+		r = r.with(round, fleet(fmt.Sprint("e", round, "."), 100), seated)
+	}
+	if len(r.rows) > mostRows || r.keeper("e0.0") == nil || r.keeper("e99.99") == nil || r.keeper("e98.99") != nil {
+		t.Errorf("%d rows, want at most %d; on them %v", len(r.rows), mostRows, r.names())
 	}
 }
 
@@ -102,13 +134,17 @@ func TestRemovedTokensAreGoneAtOnce(t *testing.T) {
 			w.mustValid(s.Name)
 			seats = append(seats, w.a.roll.Load().find([]byte(s.Name)))
 		}
-		w.store.mu.Lock()
-		w.store.slow = 3 * time.Second
-		w.store.mu.Unlock()
+		slow := func(d time.Duration) {
+			w.store.mu.Lock()
+			defer w.store.mu.Unlock()
+			w.store.slow = d
+		}
+		slow(3 * time.Second)
 		if err := w.token("t0").Refresh(t.Context(), Caller{ID: "manager", Manager: true}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second) // its save is under way
+		time.Sleep(2 * time.Second) // its save is under way, and is going to be overtaken
+		slow(time.Second)
 		go func() {
 			if err := w.a.Apply(nil, nil); err != nil {
 				t.Error(err)
@@ -125,6 +161,14 @@ func TestRemovedTokensAreGoneAtOnce(t *testing.T) {
 		for i, s := range seats {
 			if s.current.Load() != nil {
 				t.Errorf("t%d holds a token again", i)
+			}
+			value, err := w.store.Get(BucketTokens, s.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _, err := decodeRecord(value, w.now(), w.a.bootID)
+			if err != nil || r.has() || r.generation == 0 {
+				t.Errorf("t%d leaves %+v in the state (%v), want its numbers alone", i, r, err)
 			}
 		}
 	})
