@@ -168,18 +168,20 @@ func (p *Program) bindSettings(o *Overrides, env *Env) (*settings, spec.Problems
 	key := sha256.Sum256(plain)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.settings[key]; s != nil {
-		return s, nil
-	}
-	s, problems := p.newSettings(&all, env)
-	s.rejected = own
-	if len(problems) == 0 { // warnings are told to each token
-		p.settings[key] = s
-		if none {
-			p.usual, p.usualOf = s, env
+	s := p.settings[key]
+	if s == nil {
+		var problems spec.Problems
+		s, problems = p.newSettings(&all, env)
+		s.rejected = own
+		if len(problems) > 0 {
+			return s, problems // warnings are told to each token
 		}
+		p.settings[key] = s
 	}
-	return s, problems
+	if none {
+		p.usual, p.usualOf = s, env
+	}
+	return s, nil
 }
 
 func (p *Program) newSettings(o *Overrides, env *Env) (*settings, spec.Problems) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"renewd/agent"
 	"renewd/agent/secret"
@@ -81,5 +82,47 @@ func TestSourcesThatStandTogether(t *testing.T) {
 	}
 	if len(prints) != n {
 		t.Errorf("%d sources have %d fingerprints", n, len(prints))
+	}
+}
+
+// Tokens of one program share settings only where they set the same and the config's
+// defaults are the same.
+func TestSettingsAreSharedByEquals(t *testing.T) {
+	p := compile(t, "commander", preset(t, "commander"))
+	came := ""
+	env := func(name string) *http.Env {
+		return &http.Env{Now: clock, Secrets: secret.NewResolver(), Transports: wire.NewTransports(wire.Options{Clock: clock,
+			RoundTrip: roundTrip(func(*nethttp.Request) (*nethttp.Response, error) {
+				came = name
+				return nil, io.ErrUnexpectedEOF
+			})})}
+	}
+	one, two := env("one"), env("two")
+	short := &http.Overrides{Session: &spec.Session{MaxAge: "5m"}}
+	for i, c := range []struct {
+		env  *http.Env
+		name string
+		over *http.Overrides
+		age  time.Duration
+	}{
+		{one, "one", nil, 15 * time.Minute},
+		{one, "one", &http.Overrides{}, 15 * time.Minute}, // as the first
+		{two, "two", nil, 15 * time.Minute},
+		{one, "one", short, 5 * time.Minute},
+		{one, "one", nil, 15 * time.Minute}, // known, but not as the latest
+		{two, "two", short, 5 * time.Minute},
+		{two, "two", nil, 15 * time.Minute},
+		{two, "two", nil, 15 * time.Minute},
+		{one, "one", short, 5 * time.Minute},
+	} {
+		src, problems := p.Bind(map[string]spec.Value{"url": {V: "https://vendor.example"}, "username": {V: "u"}, "password": {V: "p"}}, c.over, c.env)
+		if src == nil {
+			t.Fatal(problems)
+		}
+		came = ""
+		_, _ = call(t, src, agent.StepLogin, agent.Session{})
+		if age := src.Traits().Session.MaxAge; came != c.name || age != c.age {
+			t.Errorf("%d: asked by %q with a session of %v, want %q, %v", i, came, age, c.name, c.age)
+		}
 	}
 }
