@@ -156,8 +156,7 @@ server { listen unix:%[2]s; root %[1]s; } }`, dir, socket, user)
 }
 
 // BenchmarkGet runs `renewd get` beside curl on the same socket, and reports the
-// ratio of their times from fork to exit: of the binary that `go build` makes
-// here, and of one without cgo, which the dynamic linker has no part in.
+// ratio of their times from fork to exit.
 func BenchmarkGet(b *testing.B) {
 	curl := required(b, "curl")
 	v := startVendor(b, 1, time.Hour)
@@ -175,17 +174,9 @@ func BenchmarkGet(b *testing.B) {
 		}
 		return wall, c.ProcessState.UserTime() + c.ProcessState.SystemTime()
 	}
-	static := filepath.Join(b.TempDir(), "renewd")
-	build := exec.Command("go", "build", "-trimpath", "-o", static, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
-	var ours, statics, theirs, cpuOurs, cpuTheirs []time.Duration
+	var ours, theirs, cpuOurs, cpuTheirs []time.Duration
 	for b.Loop() {
 		for range 40 {
-			s, _ := process(static, "get", fleetName(0))
-			statics = append(statics, s)
 			t, tc := process(curl, "-s", "--unix-socket", r.socket(), "http://renewd/v1/tokens/"+fleetName(0)+"?format=raw")
 			o, oc := process(theBinary(b), "get", fleetName(0))
 			ours, theirs, cpuOurs, cpuTheirs = append(ours, o), append(theirs, t), append(cpuOurs, oc), append(cpuTheirs, tc)
@@ -194,7 +185,6 @@ func BenchmarkGet(b *testing.B) {
 	b.ReportMetric(float64(median(ours))/1e6, "get-ms")
 	b.ReportMetric(float64(median(theirs))/1e6, "curl-ms")
 	b.ReportMetric(float64(median(ours))/float64(median(theirs)), "get/curl")
-	b.ReportMetric(float64(median(statics))/float64(median(theirs)), "static-get/curl")
 	b.ReportMetric(float64(median(cpuOurs))/float64(median(cpuTheirs)), "get/curl-cpu")
 }
 
@@ -204,7 +194,9 @@ func TestNoWorkAtStart(t *testing.T) {
 		t.Skip("starts many processes")
 	}
 	yardstick := filepath.Join(t.TempDir(), "yardstick")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", yardstick, "./testdata/yardstick").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", yardstick, "./testdata/yardstick")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as theBinary
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	// One binary takes 0.4 ms or 0.65 by the hour, on a machine whose cores are
@@ -294,11 +286,7 @@ func BenchmarkIdle(b *testing.B) {
 	r := fleetRig(b, v, 1, 1, "")
 	r.startLogging()
 	r.waitFile(fleetName(0))
-	stripped := filepath.Join(b.TempDir(), "renewd")
-	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", stripped, ".").CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
-	fi, err := os.Stat(stripped)
+	fi, err := os.Stat(theBinary(b)) // is stripped
 	if err != nil {
 		b.Fatal(err)
 	}

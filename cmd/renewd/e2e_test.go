@@ -19,16 +19,17 @@ import (
 	"time"
 )
 
-// binary is the built program, made once for all end-to-end tests: they run it
-// from another process, as users do.
+// binary is the program, built as the packages have it, once for all end-to-end
+// tests: they run it from another process, as users do.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "renewd-bin-")
 	if err != nil {
 		return "", err
 	}
 	linked, path := filepath.Join(dir, "linked"), filepath.Join(dir, "renewd")
-	out, err := exec.Command("go", "build", "-trimpath", "-o", linked, ".").CombinedOutput()
-	if err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", linked, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w: %s", err, out)
 	}
 	// A copy, as any installation makes one: what the linker has just written
