@@ -132,7 +132,7 @@ func hint(err error, dir string) string {
 	case errors.Is(err, unix.EROFS):
 		return "the directory is read-only for the agent; under systemd, ReadWritePaths=" + quote(dir)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return "free space: df -h -i " + quote(dir)
+		return fmt.Sprintf("make room; what is full is shown by: df -h %[1]s; df -i %[1]s", quote(dir))
 	case errors.Is(err, unix.ENOTDIR):
 		return "a file stands where a directory is needed"
 	}
