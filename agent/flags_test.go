@@ -407,3 +407,24 @@ func TestFlagLockedBySomebodyElse(t *testing.T) {
 		}
 	})
 }
+
+// With clocks that run twenty times as fast, what is lost to whole seconds is half of
+// a token's life: readers who never look at the expiry still hold a valid one at any
+// moment, the last ones of a session too.
+func TestClocksOfSeconds(t *testing.T) {
+	each(t, []string{"commander"}, flag{commander: standin.CommanderOptions{SpeedUp: 20, FlooredExp: true},
+		with: func(s *site) {
+			s.store.takes = 10 * time.Millisecond
+			s.over = sourcehttp.Overrides{Lifetime: &spec.Lifetime{Max: "3s"}, Session: &spec.Session{MaxAge: "45s"}}
+		},
+		then: func(s *site, _ time.Duration) {
+			time.Sleep(1370 * time.Microsecond)
+			bad := 0
+			for end := time.Now().Add(6 * time.Hour); time.Now().Before(end) && bad < 5; time.Sleep(25 * time.Millisecond) {
+				if p := s.token().Current(); p == nil || !s.vendor.Valid(p.Token.Reveal()) {
+					bad++
+					s.t.Errorf("after %v: %+v is refused", time.Since(s.start)-time.Hour, p)
+				}
+			}
+		}})
+}

@@ -159,12 +159,20 @@ func decide(v view) (Step, time.Duration) {
 	return StepRefresh, refresh
 }
 
-// wantsLogin says that a login serves better than a refresh at t.
+// coarse is how far apart two readings of one end may be where a server counts in
+// whole seconds and its Date does, too.
+const coarse = 2 * time.Second
+
+// wantsLogin says that a login serves better than a refresh at t: one of a session
+// whose end cut the token short already would bring no more than that.
 func (v *view) wantsLogin(t time.Duration) bool {
 	if v.needsPerson {
 		return false
 	}
-	if v.preferLogin || v.sessionEnd() != forever && v.sessionEnd()-t < v.life {
+	if v.preferLogin {
+		return true
+	}
+	if end := v.sessionEnd(); end != forever && (end-t < v.life || end-v.expires < coarse) {
 		return true
 	}
 	failing := v.refresh.since
