@@ -126,7 +126,7 @@ func newRig(t testing.TB, config string) *rig {
 			r.kill()
 		}
 		if t.Failed() {
-			t.Logf("log of the agent:\n%s", tail(r.log.String(), 60))
+			t.Logf("log of the agent:\n%s", telling(r.log.String(), 60))
 		}
 	})
 	return r
@@ -135,6 +135,22 @@ func newRig(t testing.TB, config string) *rig {
 func tail(s string, lines int) string {
 	l := strings.Split(s, "\n")
 	return strings.Join(l[max(0, len(l)-lines):], "\n")
+}
+
+// telling is the end of a log, and of what comes before all but the rounds that an
+// agent makes when all is well, with those that stand beside something else.
+func telling(log string, end int) string {
+	all := strings.Split(log, "\n")
+	usual := func(i int) bool {
+		return i < 0 || i >= len(all) || strings.Contains(all[i], `"msg":"token renewed"`) || strings.Contains(all[i], `"msg":"token read"`)
+	}
+	var told []string
+	for i, line := range all {
+		if i >= len(all)-end || !usual(i-1) || !usual(i) || !usual(i+1) {
+			told = append(told, line)
+		}
+	}
+	return strings.Join(told[max(0, len(told)-1000):], "\n")
 }
 
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
