@@ -46,10 +46,12 @@ func (m *memory) Save(ctx context.Context, changes ...Change) error {
 	m.mu.Lock()
 	slow := m.slow
 	m.mu.Unlock()
-	select {
-	case <-time.After(slow):
-	case <-ctx.Done():
-		return ctx.Err()
+	if slow > 0 {
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
