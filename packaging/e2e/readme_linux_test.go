@@ -89,7 +89,7 @@ func (b *box) types(block string) {
 	b.t.Helper()
 	for line := range strings.Lines(block) {
 		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "go ") {
+		if _, words, _ := strings.Cut(" "+line, " go "); words == "" { // the box has no Go
 			b.alice("cd ~/renewd && " + line)
 			continue
 		}
