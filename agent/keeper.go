@@ -168,12 +168,12 @@ func (k *keeper) start(work func(context.Context)) {
 		removed := k.removed
 		k.wake()
 		k.mu.Unlock()
-		if removed {
-			k.a.buryLate(k)
-		}
 		k.a.again(k)
 		if d != nil {
 			k.deliverAll(d)
+		}
+		if removed {
+			k.a.buryLate(k)
 		}
 	}()
 }
