@@ -190,3 +190,25 @@ func TestRowTellsNamesApart(t *testing.T) {
 		}
 	}
 }
+
+// A reload that renames all tokens counts as stayers only those who stay.
+func TestARenamedFleetStandsSideBySide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		fleet := func(prefix string) (specs []*Spec) {
+			for i := range 5 {
+				specs = append(specs, &Spec{Name: fmt.Sprint(prefix, i), Source: newFake(w.now)})
+			}
+			return specs
+		}
+		w.run(fleet("a")...)
+		defer w.shutdown()
+		synctest.Wait()
+		if err := w.a.Apply(fleet("b"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.a.roll.Load(); len(r.apart) != 0 || r.keeper("b4") == nil {
+			t.Errorf("%d of the renamed are apart", len(r.apart))
+		}
+	})
+}
