@@ -22,7 +22,8 @@ import (
 const (
 	quiet   = 50 * time.Millisecond  // an editor's burst of events is one change
 	longest = 500 * time.Millisecond // a burst that never ends is told all the same
-	slowly  = time.Minute            // the poll: an idle agent wakes for little else
+	often   = time.Minute            // the poll where the system does not tell
+	seldom  = 5                      // times as long where it seems to: an idle agent wakes for little else
 	crowd   = 64                     // files of one directory that an event has looked at beside those it names
 
 	// A directory in which so many names changed within one burst is not watched
@@ -34,17 +35,19 @@ const (
 
 // Watcher watches files. It is safe for concurrent use.
 type Watcher struct {
-	log  *slog.Logger
-	fs   *fsnotify.Watcher // nil: the poll alone
-	poll time.Duration
-	done chan struct{}
-	idle sync.WaitGroup
+	log   *slog.Logger
+	fs    *fsnotify.Watcher // nil: the poll alone
+	poll  time.Duration     // where the system does not tell
+	done  chan struct{}
+	idle  sync.WaitGroup
+	blind chan struct{} // a directory that is not watched has come
 
 	mu     sync.Mutex
 	closed bool
 	dirs   map[string]*dir
 	above  map[string]int // watched only to see missing directories come: users
 	polled time.Time      // when everything was last looked at
+	found  bool           // it had changes that nobody had told
 }
 
 // dir is one directory and the files watched in it.
@@ -54,6 +57,8 @@ type dir struct {
 	state signature          // of the directory that is watched; zero: none is
 	above string             // what is watched while the directory is missing
 	rests time.Time          // until then it is not watched
+
+	unwatched bool // nor anything above it
 }
 
 // File is one watched path.
@@ -72,12 +77,12 @@ func New(log *slog.Logger) *Watcher {
 		log.Warn("files are polled, not watched", "error", err)
 		fs = nil
 	}
-	return start(log, fs, slowly)
+	return start(log, fs, often)
 }
 
 func start(log *slog.Logger, fs *fsnotify.Watcher, poll time.Duration) *Watcher {
-	w := &Watcher{log: log, fs: fs, poll: poll, done: make(chan struct{}), dirs: map[string]*dir{}, above: map[string]int{},
-		polled: time.Now()}
+	w := &Watcher{log: log, fs: fs, poll: poll, done: make(chan struct{}), blind: make(chan struct{}, 1),
+		dirs: map[string]*dir{}, above: map[string]int{}, polled: time.Now()}
 	w.idle.Go(w.run)
 	return w
 }
@@ -150,7 +155,7 @@ func (w *Watcher) run() {
 	}
 	next := clock.NewAlarm()
 	defer next.Stop()
-	next.Set(w.poll)
+	next.Set(w.untilPoll())
 	for {
 		select {
 		case <-w.done:
@@ -161,6 +166,8 @@ func (w *Watcher) run() {
 				tell(w.compareAll())
 			}
 			next.Set(pause)
+		case <-w.blind:
+			next.Set(0)
 		case <-next.C():
 			if touched := h.take(); len(touched) > 0 {
 				tell(w.compare(touched))
@@ -178,13 +185,20 @@ func tell(files []*File) {
 	}
 }
 
-// untilPoll is the time to the next look at everything: sooner where a
+// untilPoll is the time to the next look at everything: sooner where a directory
+// is not watched or the last look found what had not been told, and where a
 // directory's rest ends.
 func (w *Watcher) untilPoll() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at := w.polled.Add(w.poll)
+	at := w.polled.Add(seldom * w.poll)
+	if w.fs == nil || w.found {
+		at = w.polled.Add(w.poll)
+	}
 	for _, d := range w.dirs {
+		if d.unwatched && w.polled.Add(w.poll).Before(at) {
+			at = w.polled.Add(w.poll)
+		}
 		if !d.rests.IsZero() && d.rests.Before(at) {
 			at = d.rests
 		}
@@ -234,6 +248,7 @@ func (w *Watcher) compareAll() (changed []*File) {
 			changed = w.awake(d, changed)
 		}
 	}
+	w.found = len(changed) > 0
 	return changed
 }
 
@@ -284,20 +299,28 @@ func (w *Watcher) attach(d *dir) {
 	state := lookDir(d.path)
 	err := w.fs.Add(d.path)
 	if err == nil {
-		d.state = state
+		d.state, d.unwatched = state, false
 		return
 	}
 	d.state = signature{}
 	for up := filepath.Dir(d.path); ; up = filepath.Dir(up) {
 		if lookDir(up) != (signature{}) && w.fs.Add(up) == nil {
-			d.above = up
+			d.above, d.unwatched = up, false
 			w.above[up]++
 			return
 		}
 		if up == filepath.Dir(up) {
-			w.log.Warn("directory is polled, not watched", "directory", d.path, "error", err)
-			return
+			break
 		}
+	}
+	if d.unwatched {
+		return // as was told
+	}
+	d.unwatched = true
+	w.log.Warn("directory is polled, not watched", "directory", d.path, "error", err)
+	select {
+	case w.blind <- struct{}{}:
+	default:
 	}
 }
 

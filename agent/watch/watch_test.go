@@ -1,12 +1,14 @@
 package watch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -255,6 +257,63 @@ func TestThePollFindsWhatNoEventTells(t *testing.T) {
 	link(t, "v2", filepath.Join(top, "next"))
 	must(t, os.Rename(filepath.Join(top, "next"), filepath.Join(top, "current")))
 	told(t, f, "a link above was exchanged")
+}
+
+// Where the system tells, the poll is five times as seldom until it has found
+// something all the same; what cannot be watched is said once.
+func TestThePollIsSeldomWhereTheSystemTells(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	for _, v := range []string{"v1", "v2"} {
+		must(t, os.MkdirAll(filepath.Join(top, v), 0o755), write(filepath.Join(top, v, "x"), v))
+	}
+	fs, err := fsnotify.NewWatcher()
+	must(t, err)
+	var log bytes.Buffer
+	w := start(slog.New(slog.NewTextHandler(&log, nil)), fs, time.Hour)
+	t.Cleanup(w.Close)
+	polls := func(when string, hours time.Duration) {
+		t.Helper()
+		if d := w.untilPoll(); d > hours*time.Hour || d <= (hours-1)*time.Hour {
+			t.Errorf("%s: %v to the poll, not %d hours", when, d, hours)
+		}
+	}
+	w.Add(filepath.Join(top, "v1", "x"), func() {})
+	polls("all is watched", seldom)
+
+	must(t, fs.Close()) // nothing more can be watched
+	for range 3 {
+		w.Add(filepath.Join(top, "v2", "x"), func() {})
+		w.compareAll()
+	}
+	polls("a directory is not watched", 1)
+	if n := strings.Count(log.String(), "polled, not watched"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, &log)
+	}
+}
+
+func TestThePollIsOftenWhereItFinds(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	for _, v := range []string{"v1", "v2"} {
+		must(t, os.MkdirAll(filepath.Join(top, v, "d"), 0o755), write(filepath.Join(top, v, "d", "x"), v))
+	}
+	link(t, "v1", filepath.Join(top, "current"))
+	fs, err := fsnotify.NewWatcher()
+	must(t, err)
+	w := start(slog.New(slog.DiscardHandler), fs, time.Hour)
+	t.Cleanup(w.Close)
+	w.Add(filepath.Join(top, "current", "d", "x"), func() {})
+	for _, v := range []string{"v2", "v1"} {
+		link(t, v, filepath.Join(top, "next"))
+		must(t, os.Rename(filepath.Join(top, "next"), filepath.Join(top, "current")))
+		for _, hours := range []time.Duration{1, seldom} {
+			w.compareAll()
+			if d := w.untilPoll(); d > hours*time.Hour || d <= (hours-1)*time.Hour {
+				t.Errorf("%v to the poll, not %d hours", d, hours)
+			}
+		}
+	}
 }
 
 func TestAddAndStopWhileThingsChange(t *testing.T) {
