@@ -26,13 +26,13 @@ import (
 // client/agent the share of the client's speed that is left, for either pace.
 func BenchmarkRenewals(b *testing.B) {
 	const n = 6000
-	v := startVendor(b, n, 4*time.Second)
-	r := fleetRig(b, v, n, n, "")
 	tmpfs, err := os.MkdirTemp("/dev/shm", "renewd-bench-")
 	if err != nil {
 		b.Skipf("there is no tmpfs: %v", err)
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(tmpfs) })
+	v := startVendor(b, n, 4*time.Second)
+	r := fleetRig(b, v, n, n, "")
 	r.env = append(r.env, "RUNTIME_DIRECTORY="+tmpfs)
 	r.startLogging()
 	eventually(b, "every token is obtained", time.Minute, func() bool { return v.count[0].Load() >= n })
