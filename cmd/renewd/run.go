@@ -106,6 +106,7 @@ func runAgent(ctx context.Context, stderr io.Writer, n *service.Notifier, config
 
 // prepare reads the config and opens the state.
 func prepare(set paths.Set, n *service.Notifier, rights *privilege, stderr io.Writer) (*daemon, *config.Config, *built, error) {
+	setGarbage(whileLoading) // until trim
 	// Settings of the log stand in the config, so that is read first; until then
 	// the log is as it is by default.
 	c, problems, err := config.Load(set.Config)
@@ -284,7 +285,7 @@ const (
 	leastGarbage = 10       // percent of the heap, which is what a large one is left with
 	largeHeap    = 128 << 20
 	mostGarbage  = 200
-	whileLoading = 100 // a heap that grows is collected for what it grew
+	whileLoading = 200 // a heap that grows is collected as often as it trebles
 
 	startTime = 2 * time.Second // after this what only the start needed is given back
 )
