@@ -40,7 +40,7 @@ type Watcher struct {
 	poll  time.Duration     // where the system does not tell
 	done  chan struct{}
 	idle  sync.WaitGroup
-	blind chan struct{} // a directory that is not watched has come
+	blind chan struct{} // a directory that cannot be watched has come: the poll is to be sooner
 
 	mu     sync.Mutex
 	closed bool
@@ -58,7 +58,7 @@ type dir struct {
 	above string             // what is watched while the directory is missing
 	rests time.Time          // until then it is not watched
 
-	unwatched bool // nor anything above it
+	unwatched bool // it could not be, nor anything above it
 }
 
 // File is one watched path.
@@ -191,14 +191,15 @@ func tell(files []*File) {
 func (w *Watcher) untilPoll() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at := w.polled.Add(seldom * w.poll)
-	if w.fs == nil || w.found {
-		at = w.polled.Add(w.poll)
+	told := w.fs != nil && !w.found
+	for _, d := range w.dirs {
+		told = told && !d.unwatched
+	}
+	at := w.polled.Add(w.poll)
+	if told {
+		at = w.polled.Add(seldom * w.poll)
 	}
 	for _, d := range w.dirs {
-		if d.unwatched && w.polled.Add(w.poll).Before(at) {
-			at = w.polled.Add(w.poll)
-		}
 		if !d.rests.IsZero() && d.rests.Before(at) {
 			at = d.rests
 		}

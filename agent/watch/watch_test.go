@@ -282,6 +282,19 @@ func TestThePollIsSeldomWhereTheSystemTells(t *testing.T) {
 	polls("all is watched", seldom)
 
 	must(t, fs.Close()) // nothing more can be watched
+	began := time.Now()
+	w.Add(filepath.Join(top, "v2", "x"), func() {})
+	looked := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.polled.After(began)
+	}
+	for !looked() { // and so sets its alarm anew
+		if time.Since(began) > patience {
+			t.Fatal("the poll is not brought forward")
+		}
+		time.Sleep(time.Millisecond)
+	}
 	for range 3 {
 		w.Add(filepath.Join(top, "v2", "x"), func() {})
 		w.compareAll()
