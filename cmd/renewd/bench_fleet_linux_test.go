@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fleetSize is how many tokens the fleet has: RENEWD_BENCH_TOKENS, else few
@@ -254,13 +256,16 @@ func BenchmarkFleet(b *testing.B) {
 		eventually(b, "every token is obtained", 5*time.Minute, func() bool { return v.count[0].Load() >= int64(n) })
 		b.Logf("all logged in after %v", time.Since(began).Round(time.Millisecond))
 		r.waitServed(fleetName(n-1), 30*time.Second)
-		time.Sleep(2 * time.Second)
+		time.Sleep(collapseTime + 2*time.Second) // as it lies in memory from now on
 
 		var memory []int
 		base := memoryOf(b, empty.pid(), "RssAnon")
 		sample := func() { memory = append(memory, (memoryOf(b, r.pid(), "RssAnon")-base)/n) }
 		sample()
 		b.Logf("memory after logging in: %d B a token", memory[0])
+		if rollup := fmt.Sprintf("/proc/%d/smaps_rollup", r.pid()); unix.Access(rollup, unix.R_OK) == nil {
+			b.ReportMetric(float64(statusOf(b, rollup, "AnonHugePages"))/float64(statusOf(b, rollup, "Anonymous")), "huge-share")
+		}
 
 		// Nothing is renewed yet: what is used is used for reading.
 		compareReads(b, r, single, n)

@@ -54,6 +54,9 @@ type daemon struct {
 
 	notify *service.Notifier // nil: nobody is told
 	turned chan struct{}     // the loop did
+
+	tokens     atomic.Int64 // how many there are
+	collapsing atomic.Bool  // collapse runs
 }
 
 // watching is one watched path and what its changes mean.
@@ -299,7 +302,7 @@ func (d *daemon) reload(checked bool) (problems config.Problems, again bool) {
 		return problems, false
 	}
 	d.confine(c, b)
-	trim(tokens)
+	d.trim(tokens)
 	return problems, false
 }
 

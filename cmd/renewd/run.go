@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"renewd/agent"
 	"renewd/agent/config"
 	"renewd/agent/watch"
-	"renewd/platform/footprint"
 	"renewd/platform/harden"
 	"renewd/platform/ipc"
 	"renewd/platform/paths"
@@ -226,7 +224,7 @@ func (d *daemon) serve(ctx context.Context, c *config.Config, b *built) error {
 	go func() { defer close(ended); _ = d.agent.Run(runCtx) }()
 	d.log.Info(msgStarted, "socket", d.paths.Socket, agent.KeyCount, len(b.specs), "sealed_by", d.state.SealedBy())
 	d.notify.Ready(d.statusLine())
-	trim(len(b.specs))
+	d.trim(len(b.specs))
 	go d.tellStatus(runCtx)
 	again := d.untilStopped(ctx, srv.Audit)
 
@@ -276,50 +274,6 @@ func (d *daemon) serveAll(srv *socket.Server, l *ipc.Listener, c *config.Config,
 		stopMetrics()
 		stopCredentials()
 	}, nil
-}
-
-const (
-	manyTokens   = 1000     // from here on the collector is told how much garbage to leave
-	tokenSize    = 3 << 10  // what a token of 1.5 KB keeps on the heap
-	garbage      = 32 << 20 // is left lying where it is more than a share of the heap
-	leastGarbage = 10       // percent of the heap, which is what a large one is left with
-	largeHeap    = 128 << 20
-	mostGarbage  = 200
-	whileLoading = 200 // a heap that grows is collected as often as it trebles
-
-	startTime = 2 * time.Second // after this what only the start needed is given back
-)
-
-// trim gives back what reading a large config needed and tells the collector how
-// often to run. A heap of hundreds of megabytes that may double costs each token
-// twice; one of ten megabytes that may not is collected for every few renewals.
-// GOGC in the environment wins.
-func trim(tokens int) {
-	percent := 100
-	if tokens >= manyTokens {
-		percent = min(100*garbage/(tokens*tokenSize), mostGarbage)
-	}
-	if tokens*tokenSize > largeHeap {
-		percent = leastGarbage
-	}
-	setGarbage(percent)
-	giveBack := func() {
-		if tokens >= manyTokens {
-			debug.FreeOSMemory()
-		}
-	}
-	giveBack()
-	time.AfterFunc(startTime, func() {
-		giveBack()
-		_ = footprint.DropText() // what it fails to give back is not missed
-	})
-}
-
-// setGarbage sets how much garbage is left lying, in percent of the heap.
-func setGarbage(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
 }
 
 // makeRuntime makes the directory of the socket where it is the default one.

@@ -110,7 +110,7 @@ func (c *Confinement) String() string {
 // looked up. What they hold is replaced by renames, so none is named alone.
 func system() []string {
 	dirs := []string{"/etc", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/share/pki", "/var/lib/ca-certificates",
-		"/usr/share/zoneinfo", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/proc/self", "/proc/sys/kernel/random"}
+		"/usr/share/zoneinfo", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/proc/self", "/proc/sys/kernel/random", "/sys/kernel/mm/transparent_hugepage"}
 	for _, f := range []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt",
 		"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem", os.Getenv("SSL_CERT_FILE")} {
 		if real, err := filepath.EvalSymlinks(f); err == nil && f != "" {
