@@ -54,7 +54,7 @@ func TestRequestWindowOutlivesTheProcess(t *testing.T) {
 				if most > 40 {
 					t.Errorf("%d requests in 20 s, where the limit is 40", most)
 				}
-				if all < 15*40/2 {
+				if all < 15*40/3 {
 					t.Errorf("%d requests in 15 windows of 40: too many were counted", all)
 				}
 			})
