@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 
@@ -230,10 +231,22 @@ type field struct {
 	one   bool
 }
 
-// fields gives the keys of a struct type, with the places of its `else` and
-// `rest` fields.
-func fields(t reflect.Type) (byKey map[string]field, otherwise, rest []int) {
-	byKey = map[string]field{}
+// keysOf are the keys of a struct type, with the places of its `else` and `rest`
+// fields.
+type keysOf struct {
+	byKey           map[string]field
+	otherwise, rest []int
+}
+
+// known has the keysOf of each reflect.Type that was met.
+var known sync.Map
+
+// fields gives the keys of a struct type.
+func fields(t reflect.Type) *keysOf {
+	if k, ok := known.Load(t); ok {
+		return k.(*keysOf)
+	}
+	k := &keysOf{byKey: map[string]field{}}
 	var add func(t reflect.Type, at []int)
 	add = func(t reflect.Type, at []int) {
 		for i := range t.NumField() {
@@ -248,16 +261,17 @@ func fields(t reflect.Type) (byKey map[string]field, otherwise, rest []int) {
 			case opts == "inline":
 				add(f.Type, index)
 			case opts == "else":
-				otherwise = index
+				k.otherwise = index
 			case opts == "rest":
-				rest = index
+				k.rest = index
 			default:
-				byKey[name] = field{index, opts == "one"}
+				k.byKey[name] = field{index, opts == "one"}
 			}
 		}
 	}
 	add(t, nil)
-	return byKey, otherwise, rest
+	known.Store(t, k)
+	return k
 }
 
 func names(byKey map[string]field) []string {
@@ -269,9 +283,9 @@ func names(byKey map[string]field) []string {
 }
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
-	byKey, otherwise, rest := fields(v.Type())
-	if otherwise != nil && !ownKeysOnly(n, byKey) {
-		d.decode(n, v.FieldByIndex(otherwise), path)
+	own := fields(v.Type())
+	if own.otherwise != nil && !ownKeysOnly(n, own.byKey) {
+		d.decode(n, v.FieldByIndex(own.otherwise), path)
 		return
 	}
 	if isNull(n) {
@@ -282,29 +296,31 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	var left reflect.Value
-	if rest != nil {
-		left = v.FieldByIndex(rest)
+	if own.rest != nil {
+		left = v.FieldByIndex(own.rest)
 		left.Set(reflect.MakeMap(left.Type()))
 	}
 	d.keys(n, path, func(key string, k, val *yaml.Node) {
 		at := spec.Key(path, key)
-		f, ok := byKey[key]
+		f, ok := own.byKey[key]
 		switch {
 		case ok && f.one:
 			d.list(resolve(val), v.FieldByIndex(f.index), at, true)
 		case ok:
 			d.decode(val, v.FieldByIndex(f.index), at)
-		case rest != nil:
+		case own.rest != nil:
 			e := reflect.New(left.Type().Elem()).Elem()
 			before := len(d.problems)
 			d.decode(val, e, at)
-			if near := spec.Nearest(key, names(byKey)); len(d.problems) > before && near != "" {
-				d.problems = d.problems[:before] // a misspelt key of our own, not a value
-				d.problem(k, at, "unknown key").Hint = "did you mean " + near + "?"
+			if len(d.problems) > before {
+				if near := spec.Nearest(key, names(own.byKey)); near != "" {
+					d.problems = d.problems[:before] // a misspelt key of our own, not a value
+					d.problem(k, at, "unknown key").Hint = "did you mean " + near + "?"
+				}
 			}
 			left.SetMapIndex(reflect.ValueOf(key), e)
 		default:
-			d.problem(k, at, "unknown key").Hint = spec.Meant(key, names(byKey))
+			d.problem(k, at, "unknown key").Hint = spec.Meant(key, names(own.byKey))
 		}
 	})
 }

@@ -196,8 +196,7 @@ func DecodePreset(name, path string, data []byte) (*Preset, Problems) {
 		d.problem(child(root, "language"), "language", "this renewd knows language 1")
 	}
 	for _, k := range slices.Sorted(maps.Keys(p.Spec.Values)) {
-		byKey, _, _ := fields(reflect.TypeFor[http.Spec]())
-		d.problem(child(root, k), k, "unknown key").Hint = spec.Meant(k, names(byKey))
+		d.problem(child(root, k), k, "unknown key").Hint = spec.Meant(k, names(fields(reflect.TypeFor[http.Spec]()).byKey))
 	}
 	return p, d.problems
 }

@@ -93,9 +93,9 @@ func escape(s string) string {
 }
 
 func (g *generator) object(t reflect.Type) map[string]any {
-	byKey, otherwise, rest := fields(t)
+	own := fields(t)
 	props := map[string]any{}
-	for key, f := range byKey {
+	for key, f := range own.byKey {
 		s := g.schema(t.FieldByIndex(f.index).Type)
 		if f.one {
 			s = map[string]any{"anyOf": []any{s, s["items"]}}
@@ -103,11 +103,11 @@ func (g *generator) object(t reflect.Type) map[string]any {
 		props[key] = s
 	}
 	out := map[string]any{"type": "object", "properties": props, "additionalProperties": false}
-	if rest != nil {
-		out["additionalProperties"] = g.schema(t.FieldByIndex(rest).Type.Elem())
+	if own.rest != nil {
+		out["additionalProperties"] = g.schema(t.FieldByIndex(own.rest).Type.Elem())
 	}
-	if otherwise != nil {
-		return map[string]any{"anyOf": []any{out, g.schema(t.FieldByIndex(otherwise).Type)}}
+	if own.otherwise != nil {
+		return map[string]any{"anyOf": []any{out, g.schema(t.FieldByIndex(own.otherwise).Type)}}
 	}
 	return out
 }
