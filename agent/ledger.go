@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 const (
@@ -87,7 +89,7 @@ func openLedger(store Store, save saveFunc, now Instant, bootID string) (*ledger
 
 func (l *ledger) decode(id string, value []byte, now Instant) (*account, error) {
 	a := newAccount(id)
-	if err := json.Unmarshal(value, a); err != nil {
+	if err := jsonv1.Unmarshal(value, a); err != nil {
 		return nil, fmt.Errorf("read the ledger of %q: %w", id, err)
 	}
 	for _, s := range a.Secrets {

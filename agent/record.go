@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // record is what is known of one token and must survive: its value, its session
@@ -107,8 +109,8 @@ func (r *record) encode(b []byte, now Instant, bootID string) ([]byte, error) {
 // the record was saved.
 func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect bool, err error) {
 	var s stored
-	head, texts, _ := bytes.Cut(value, []byte{'\n'}) // JSON as we write it has no line end
-	if err := json.Unmarshal(head, &s); err != nil {
+	head, texts, _ := bytes.Cut(value, []byte{'\n'})   // JSON as we write it has no line end
+	if err := jsonv1.Unmarshal(head, &s); err != nil { // twice as fast, and a start reads all of them
 		return record{}, false, fmt.Errorf("decode record: %w", err)
 	}
 	if s.Token < 0 || s.RefreshToken < 0 || s.Token+s.RefreshToken != len(texts) {
