@@ -29,7 +29,7 @@ type judgement struct {
 	keyring string // the first key whose secret is in a keyring
 
 	open   map[string]bool   // by file: every user can read it
-	told   map[string]bool   // by file: a problem says so already
+	judged map[string]bool   // by file, as one that holds secrets
 	unsafe map[string]string // by program: why it may not be run; "" is fine
 	hints  map[string]string
 }
@@ -37,7 +37,7 @@ type judgement struct {
 // newJudgement judges by the config's policy; strict asks for all of it.
 func newJudgement(p config.Policy, strict bool) *judgement {
 	return &judgement{refusePlain: strict || p.PlainSecrets == "refuse", refuseInsecure: strict || p.Insecure == "refuse",
-		open: map[string]bool{}, told: map[string]bool{}, unsafe: map[string]string{}, hints: map[string]string{}}
+		open: map[string]bool{}, judged: map[string]bool{}, unsafe: map[string]string{}, hints: map[string]string{}}
 }
 
 func (j *judgement) othersRead(path string) bool {
@@ -114,10 +114,10 @@ func (j *judgement) secret(pl config.Place, path string, h secret.Handle) config
 		return config.Problems{pl.Problem(spec.Problem{Path: path, Msg: "the secret stands in the config; the policy refuses that",
 			Hint: "move it out: {file: …}, {credential: …} or {command: […]}"})}
 	case h.Inline():
-		if !j.othersRead(pl.File()) || j.told[pl.File()] {
+		if j.judged[pl.File()] || !j.othersRead(pl.File()) {
 			return nil
 		}
-		j.told[pl.File()] = true
+		j.judged[pl.File()] = true
 		return config.Problems{pl.Problem(spec.Problem{Path: path, Warn: true, Msg: "the secret stands in a file that every user of this machine can read",
 			Hint: "run: chmod o-rwx " + pl.File() + ", or move it out: {file: …}"})}
 	case file != "":
@@ -129,18 +129,17 @@ func (j *judgement) secret(pl config.Place, path string, h secret.Handle) config
 // secretFile warns of a secret that every user can read. It is used all the
 // same: that is how containers mount secrets.
 func (j *judgement) secretFile(pl config.Place, path, file string) config.Problems {
-	if j.told[file] {
+	if j.judged[file] {
 		return nil
 	}
+	j.judged[file] = true
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		j.told[file] = true
 		return config.Problems{pl.Problem(spec.Problem{Path: path, Warn: true, Msg: fmt.Sprintf("the secret file %q is not there", file),
 			Hint: "write it: install -m 0600 /dev/stdin " + file})}
 	}
 	if !j.othersRead(file) {
 		return nil
 	}
-	j.told[file] = true
 	return config.Problems{pl.Problem(spec.Problem{Path: path, Warn: !j.refusePlain, Msg: fmt.Sprintf("every user of this machine can read the secret file %q", file),
 		Hint: "run: chmod o-rwx " + file})}
 }
