@@ -38,6 +38,7 @@ type Watcher struct {
 	log   *slog.Logger
 	fs    *fsnotify.Watcher // nil: the poll alone
 	poll  time.Duration     // where the system does not tell
+	rest  time.Duration     // of a thronged directory
 	done  chan struct{}
 	idle  sync.WaitGroup
 	blind chan struct{} // a directory that cannot be watched has come: the poll is to be sooner
@@ -81,7 +82,7 @@ func New(log *slog.Logger) *Watcher {
 }
 
 func start(log *slog.Logger, fs *fsnotify.Watcher, poll time.Duration) *Watcher {
-	w := &Watcher{log: log, fs: fs, poll: poll, done: make(chan struct{}), blind: make(chan struct{}, 1),
+	w := &Watcher{log: log, fs: fs, poll: poll, rest: rest, done: make(chan struct{}), blind: make(chan struct{}, 1),
 		dirs: map[string]*dir{}, above: map[string]int{}, polled: time.Now()}
 	w.idle.Go(w.run)
 	return w
@@ -230,7 +231,7 @@ func (w *Watcher) compare(touched map[string]map[string]bool) (changed []*File) 
 			changed = w.awake(d, changed)
 		case len(names) > throng:
 			w.detach(d)
-			d.rests = time.Now().Add(rest)
+			d.rests = time.Now().Add(w.rest)
 		case names != nil || d.above != "" && touched[d.above] != nil:
 			changed = w.check(d, names, len(d.files) <= crowd, changed)
 		}

@@ -37,6 +37,7 @@ func hasLandlock(t *testing.T) {
 // beyond it is refused whole, said, and taken after a restart.
 func TestE2EConfinedAgent(t *testing.T) {
 	hasLandlock(t)
+	t.Parallel() // it waits for the end of a session
 	r, api, _ := commanderRig(t, standin.CommanderOptions{Access: 4 * time.Second, Session: 20 * time.Second})
 	srv, beyond := t.TempDir(), t.TempDir()
 	config := strings.Replace(readFile(t, r.path("renewd.yaml")), "{type: file, format: json}", "{type: file, path: "+srv+"/token}", 1)

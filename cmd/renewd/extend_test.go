@@ -52,6 +52,7 @@ func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // A token whose lease is extended is replaced before its max TTL, whether that is
 // told in the config or only felt, and no reader ever finds a dead one.
 func TestE2ELeases(t *testing.T) {
+	t.Parallel() // it waits
 	for name, more := range map[string]string{"told": ", session: {max_age: 10s}", "felt": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

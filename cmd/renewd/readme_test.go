@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -137,7 +138,6 @@ func TestReadmeConfigAndVerbs(t *testing.T) {
 // always holds a valid token. Its clocks cannot be hurried, so this is as long as
 // one session.
 func TestE2EDemo(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	c := exec.Command(theBinary(t), "demo", "--dir", dir, "--for", "50s")
 	out := &logBuffer{}
@@ -145,37 +145,51 @@ func TestE2EDemo(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
 	file := filepath.Join(dir, "tokens", "demo.json")
 	eventually(t, "the demo's token", 20*time.Second, func() bool { _, err := os.Stat(file); return err == nil })
-	done := make(chan error, 1)
-	go func() { done <- c.Wait() }()
+	ended, read := make(chan struct{}), make(chan error, 1)
 	reads := 0
+	go func() { read <- alwaysValid(file, ended, &reads) }()
+	done := make(chan error, 1)
+	go func() { defer close(ended); done <- c.Wait() }()
+	t.Parallel() // it goes on while other tests run
+
+	if err := <-done; err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	if s := out.String(); !strings.Contains(s, `"step":"refresh"`) || !strings.Contains(s, "demo: 2 logins") && !strings.Contains(s, "demo: 3 logins") {
+		t.Errorf("no refresh or no re-login:\n%s", tail(s, 20))
+	}
+	t.Logf("%d reads", reads)
+}
+
+// alwaysValid reads a token's file until ended; an error says when it held no
+// valid token.
+func alwaysValid(file string, ended <-chan struct{}, reads *int) error {
 	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out.String())
-			}
-			if s := out.String(); !strings.Contains(s, `"step":"refresh"`) || !strings.Contains(s, "demo: 2 logins") && !strings.Contains(s, "demo: 3 logins") {
-				t.Errorf("no refresh or no re-login:\n%s", tail(s, 20))
-			}
-			t.Logf("%d reads", reads)
-			return
-		case <-time.After(20 * time.Millisecond):
-		}
 		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+		select {
+		case <-ended: // and with it the file
+			return nil
+		default:
 		}
-		reads++
+		if err != nil {
+			return err
+		}
+		*reads++
 		var tok struct {
 			ExpiresAt time.Time `json:"expires_at"`
 		}
 		if err := json.Unmarshal(b, &tok); err != nil {
-			t.Fatalf("torn: %v", err)
+			return fmt.Errorf("torn: %w", err)
 		}
 		if time.Until(tok.ExpiresAt) < -time.Second { // the file's times are whole seconds
-			t.Fatalf("the file held a token that expired at %v", tok.ExpiresAt)
+			return fmt.Errorf("the file held a token that expired at %v", tok.ExpiresAt)
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
