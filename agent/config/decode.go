@@ -238,12 +238,12 @@ type keysOf struct {
 	otherwise, rest []int
 }
 
-// known has the keysOf of each reflect.Type that was met.
-var known sync.Map
+// keysByType has the *keysOf of each reflect.Type that was met.
+var keysByType sync.Map
 
 // fields gives the keys of a struct type.
 func fields(t reflect.Type) *keysOf {
-	if k, ok := known.Load(t); ok {
+	if k, ok := keysByType.Load(t); ok {
 		return k.(*keysOf)
 	}
 	k := &keysOf{byKey: map[string]field{}}
@@ -270,7 +270,7 @@ func fields(t reflect.Type) *keysOf {
 		}
 	}
 	add(t, nil)
-	known.Store(t, k)
+	keysByType.Store(t, k)
 	return k
 }
 

@@ -1,3 +1,3 @@
-// Package footprint keeps what an idle process occupies small, and what a busy one
-// looks at near.
+// Package footprint keeps small what an idle process occupies, and in huge pages
+// what a busy one looks at.
 package footprint
