@@ -6,7 +6,10 @@ import (
 	"iter"
 	"log/slog"
 	"net"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 
 	"renewd/agent"
 	"renewd/agent/config"
@@ -103,9 +106,10 @@ func (b *builder) build(c *config.Config) (*built, config.Problems) {
 			problems = append(problems, c.Place().Problem(spec.Problem{Path: "socket.unix_path", Msg: err.Error(), Hint: "leave it out"}))
 		}
 	}
-	for _, name := range sortedKeys(c.Tokens) {
-		t := c.Tokens[name]
-		s, ps := b.token(name, t, c, out, sinks)
+	names := sortedKeys(c.Tokens)
+	sources := b.sources(names, c)
+	for i, name := range names {
+		s, ps := b.token(name, sources[i], c, out, sinks)
 		problems = append(problems, ps...)
 		if s != nil {
 			out.specs = append(out.specs, s)
@@ -124,9 +128,10 @@ func hostPorts(name string) []string {
 	return []string{net.JoinHostPort(name, "443"), net.JoinHostPort(name, "80")}
 }
 
-func (b *builder) token(name string, t *config.Token, c *config.Config, out *built, taken map[string]sinkPlace) (*agent.Spec, config.Problems) {
+// token makes all of a token but its source.
+func (b *builder) token(name string, of made, c *config.Config, out *built, taken map[string]sinkPlace) (*agent.Spec, config.Problems) {
 	var problems config.Problems
-	src, ps := b.source(name, t, c)
+	t, src, ps := c.Tokens[name], of.source, of.problems
 	b.judge.insecure(ps)
 	for _, p := range ps {
 		problems = append(problems, t.Place().Problem(p))
@@ -236,6 +241,38 @@ func (out *built) watchSource(name string, src agent.Source) {
 	if w, ok := src.(interface{ SourceFile() string }); ok && w.SourceFile() != "" {
 		out.watched[w.SourceFile()] = append(out.watched[w.SourceFile()], watched{name, watchSource})
 	}
+}
+
+// made is the source of a token, nil where problems forbid one.
+type made struct {
+	source   agent.Source
+	problems []spec.Problem
+}
+
+// sources makes those of all tokens. What binds a preset runs for several at once:
+// that is most of what is made for a hundred thousand.
+func (b *builder) sources(names []string, c *config.Config) []made {
+	out := make([]made, len(names))
+	one := func(i int) { out[i].source, out[i].problems = b.source(names[i], c.Tokens[names[i]], c) }
+	var bound []int
+	for i, name := range names {
+		if s := &c.Tokens[name].Source; s.Use != nil {
+			b.program(s.Type, c) // from here on it is only read
+			bound = append(bound, i)
+		} else {
+			one(i)
+		}
+	}
+	var all sync.WaitGroup
+	for part := range slices.Chunk(bound, 1+len(bound)/runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for _, i := range part {
+				one(i)
+			}
+		})
+	}
+	all.Wait()
+	return out
 }
 
 // source is the one switch over the types of sources.
