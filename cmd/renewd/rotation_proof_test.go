@@ -224,7 +224,7 @@ tokens:
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", r.socket())
 	}}}
-	var windows, spans []time.Duration
+	var windows, spans, looks []time.Duration
 	var survived, ambiguous, inWindow int
 	killedAt := map[string]int{}
 	r.start()
@@ -243,6 +243,7 @@ tokens:
 		var wrote time.Time
 		eventually(t, "the relay has noted its answer", 5*time.Second, func() bool { _, wrote, _ = p.last(); return !wrote.IsZero() })
 		windows, spans = append(windows, max(0, at.Sub(wrote))), append(spans, at.Sub(began))
+		looks = append(looks, lookTime(t, r.path("run/look")))
 		time.Sleep(120 * time.Millisecond) // min_interval
 
 		// And one that is cut off.
@@ -293,11 +294,12 @@ tokens:
 		r.start()
 	}
 	slices.Sort(windows)
-	half, p99 := windows[len(windows)/2], windows[len(windows)*99/100]
-	t.Logf("%d kills (%v): %d sessions went on; lost with a durable record: 0; lost between the whole answer and the record: %d; before that, named ambiguous: %d; from the whole answer to the published file p50 %v, p99 %v",
-		kills, killedAt, survived, inWindow, ambiguous, half.Round(10*time.Microsecond), p99.Round(10*time.Microsecond))
-	if half > 5*time.Millisecond { // p99 is a figure of the machine too: it has two processors for four processes
-		t.Errorf("the window is %v at p50, want at most 5 ms", half)
+	slices.Sort(looks)
+	p99, look := windows[len(windows)*99/100], looks[len(looks)*99/100]
+	t.Logf("%d kills (%v): %d sessions went on; lost with a durable record: 0; lost between the whole answer and the record: %d; before that, named ambiguous: %d; from the whole answer to the published file p50 %v, p99 %v; to see a file that is there, p99 %v",
+		kills, killedAt, survived, inWindow, ambiguous, windows[len(windows)/2].Round(10*time.Microsecond), p99.Round(10*time.Microsecond), look.Round(10*time.Microsecond))
+	if p99-look > 5*time.Millisecond && kills >= 1000 { // of fewer it would be the one worst
+		t.Errorf("the window is %v at p99, %v of it to see the file, want at most 5 ms", p99, look)
 	}
 	if survived == 0 || survived == kills && kills >= 100 {
 		t.Errorf("%d of %d survived: the kills did not hit the rotation", survived, kills)
@@ -332,6 +334,23 @@ func changed(path string, old []byte) time.Time {
 		}
 	}
 	return time.Now()
+}
+
+// lookTime is how long changed takes to see a file that another goroutine has put
+// in place: what this machine adds to a window.
+func lookTime(t *testing.T, path string) time.Duration {
+	t.Helper()
+	before, _ := os.ReadFile(path)
+	seen := make(chan time.Time, 1)
+	go func() { seen <- changed(path, before) }()
+	if err := os.WriteFile(path+".new", append(before, 'x'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put := time.Now()
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	return max(0, (<-seen).Sub(put))
 }
 
 // holds reports whether the state has a record with that refresh token.
