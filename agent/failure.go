@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"time"
 )
 
 // after is the one switch over what can come of a step: it books the failure on
@@ -41,7 +42,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	if h, ok := errors.AsType[*heldBack](err); ok && e.Kind != NeedsHuman && e.Kind != Ambiguous {
 		wait := max(backoff, k.minInterval())
 		if e.Kind == Misconfigured || e.Kind == ClockOff || e.Kind == SessionOver {
-			wait = max(wait, misconfiguredWait(int(l.failures), lead, valid, k.a.random()))
+			wait = max(wait, k.misconfigured(l, lead, valid))
 		}
 		h.gate.until = max(h.gate.until, now.Boot+wait)
 		k.hold(l, step, now, h.gate)
@@ -50,7 +51,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	switch e.Kind {
 	case SessionOver:
 		if step == StepLogin {
-			l.notBefore = now.Boot + misconfiguredWait(int(l.failures), lead, valid, k.a.random())
+			l.notBefore = now.Boot + k.misconfigured(l, lead, valid)
 			return ""
 		}
 		k.rec.refreshToken, k.rec.dead = Secret{}, true // the one that was refused: one renewal at a time
@@ -82,7 +83,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	case Misconfigured, ClockOff:
 		l.notBefore = now.Boot + backoff
 		if step == StepLogin {
-			l.notBefore = now.Boot + misconfiguredWait(int(l.failures), lead, valid, k.a.random())
+			l.notBefore = now.Boot + k.misconfigured(l, lead, valid)
 		} else if k.hopeless(now) {
 			return StepLogin
 		}
@@ -98,6 +99,15 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		}
 		return k.fallBack(step, now)
 	}
+}
+
+// misconfigured is the wait after a login that cannot work as things are.
+func (k *keeper) misconfigured(l *lane, lead time.Duration, valid bool) time.Duration {
+	if valid {
+		return max(lead/8, Backoff(int(l.failures), lead, k.a.random()))
+	}
+	l.stranded = min(l.stranded+1, uint8(len(misconfiguredWaits)))
+	return misconfiguredWaits[l.stranded-1]
 }
 
 // hopeless says that refreshing has failed long enough to log in instead.

@@ -65,7 +65,8 @@ type lane struct {
 	notBefore time.Duration
 	since     time.Duration // failing since
 	failures  int32
-	account   bool // waits for another token's login on the same account
+	stranded  uint8 // misconfigured logins that found no valid token
+	account   bool  // waits for another token's login on the same account
 	problem   *Problem
 }
 

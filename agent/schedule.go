@@ -61,17 +61,10 @@ func Unmoved(n int, lead, minInterval time.Duration) time.Duration {
 	return max(min(minInterval<<min(max(n-1, 0), 20), lead/4), 100*time.Millisecond)
 }
 
-// misconfiguredWaits are the steps between logins that cannot work while no
-// valid token is at stake.
+// misconfiguredWaits are the waits between logins that cannot work as things are,
+// counted from the first that found no valid token: what failed before, or
+// otherwise, has cost nobody anything.
 var misconfiguredWaits = [...]time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 15 * time.Minute, 35 * time.Minute}
-
-// Misconfigured is the wait after the n-th misconfigured login in a row.
-func misconfiguredWait(n int, lead time.Duration, valid bool, r float64) time.Duration {
-	if valid {
-		return max(lead/8, Backoff(n, lead, r))
-	}
-	return misconfiguredWaits[min(max(n, 1), len(misconfiguredWaits))-1]
-}
 
 // view is all that decide looks at. Times are on the boot clock, 0 meaning none.
 type view struct {
