@@ -125,6 +125,9 @@ func (l *ledger) done(a *account, now Instant) {
 
 func (c Credential) account() string { return c.Origin + " " + c.Principal }
 
+// nobody says that no vendor is asked, so that there is nothing to book.
+func (c Credential) nobody() bool { return c.Origin == "" }
+
 // lock finds an account, reading what the store knows of it where it is not in
 // memory, and returns with l.mu held unless there is an error. The account stays
 // in memory until done.
@@ -183,6 +186,9 @@ type loginPlan struct {
 // begin asks for a login and, where it may be sent, writes it down first. Every
 // begin that says ok is followed by one book.
 func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPlan) (verdict, error) {
+	if c.nobody() {
+		return verdict{ok: true}, nil
+	}
 	a, err := l.lock(now, c)
 	if err != nil {
 		return verdict{}, err
@@ -218,6 +224,9 @@ func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPl
 // book enters what came of a login on the secret it was sent with, and says
 // whether that holds back the next.
 func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPlan, err *Error) (verdict, error) {
+	if c.nobody() {
+		return verdict{ok: true}, nil
+	}
 	a, lerr := l.lock(now, c)
 	if lerr != nil {
 		return verdict{ok: true}, lerr
@@ -237,7 +246,7 @@ func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPla
 
 // throttle books a Retry-After that another step than a login met.
 func (l *ledger) throttle(ctx context.Context, now Instant, c Credential, err *Error) error {
-	if c.Origin == "" {
+	if c.nobody() {
 		return nil
 	}
 	a, lerr := l.lock(now, c)
@@ -255,7 +264,7 @@ func (l *ledger) throttle(ctx context.Context, now Instant, c Credential, err *E
 
 // waits says until when the whole account asks for silence (0: not at all).
 func (l *ledger) waits(now Instant, c Credential) time.Duration {
-	if c.Origin == "" {
+	if c.nobody() {
 		return 0
 	}
 	l.mu.Lock()
@@ -274,6 +283,9 @@ func (l *ledger) waits(now Instant, c Credential) time.Duration {
 // last refusal, and each further refusal doubles that, so that a loop of
 // refreshes cannot lock an account; release reports how long they must wait.
 func (l *ledger) release(now Instant, c Credential, byManager bool) time.Duration {
+	if c.nobody() {
+		return 0
+	}
 	a, err := l.lock(now, c)
 	if err != nil {
 		return 0

@@ -76,9 +76,10 @@ type Attempt struct {
 
 // Credential names what a vendor locks: the origin, the principal there and the
 // secret it proves itself with. Digest is a SHA-256 of the secret material; the
-// keeper keys it before it is written anywhere.
+// keeper keys it before it is written anywhere. The zero Credential is of what asks
+// nobody, such as a signature made here: nothing counts or holds it.
 type Credential struct {
-	Origin    string // scheme://host:port, or a local name such as "exec"
+	Origin    string // scheme://host:port, or "exec"
 	Principal string
 	Digest    [32]byte
 }

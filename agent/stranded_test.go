@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -50,4 +52,37 @@ func TestMisconfiguredIsCountedFromWhenItCosts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What asks nobody, such as a signature made here, can lock no account: however
+// many tokens come of one key, none waits for another.
+func TestWhatAsksNobodyIsNotBudgeted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var specs []*Spec
+		for i := range 3 * loginsAMinute {
+			f := newFake(w.now)
+			f.traits.Fingerprint = fmt.Sprint(i)
+			specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: asksNobody{f}})
+		}
+		w.run(specs...)
+		defer w.shutdown()
+		time.Sleep(time.Second)
+		for _, s := range specs {
+			w.mustValid(s.Name)
+		}
+		if n := w.store.savesOf(BucketLedger); n != 0 {
+			t.Errorf("the ledger was written %d times", n)
+		}
+	})
+}
+
+type asksNobody struct{ *fakeSource }
+
+func (s asksNobody) Prepare(ctx context.Context, step Step, session Session) (*Attempt, error) {
+	at, err := s.fakeSource.Prepare(ctx, step, session)
+	if at != nil {
+		at.Credential = Credential{}
+	}
+	return at, err
 }

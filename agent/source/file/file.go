@@ -73,10 +73,7 @@ func (s *Source) Prepare(_ context.Context, step agent.Step, _ agent.Session) (*
 	if step != agent.StepLogin {
 		return nil, agent.ErrPassedOver
 	}
-	return &agent.Attempt{
-		Credential: agent.Credential{Origin: "file", Principal: string(s.spec.Path)},
-		Send:       s.read,
-	}, nil
+	return &agent.Attempt{Send: s.read}, nil
 }
 
 func (s *Source) read(context.Context) (*agent.Grant, error) {

@@ -91,7 +91,7 @@ func (s *Source) make(m *made, sc *scope) (*agent.Attempt, error) {
 	if _, err := m.token(sc); err != nil {
 		return nil, err
 	}
-	a := &agent.Attempt{Credential: agent.Credential{Origin: s.set.prog.name, Principal: s.principal(sc), Digest: [32]byte(sc.digest.Sum(nil))}}
+	a := &agent.Attempt{}
 	a.Send = func(ctx context.Context) (*agent.Grant, error) {
 		sc := sc.again()
 		sc.ctx = ctx

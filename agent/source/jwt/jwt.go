@@ -118,10 +118,7 @@ func (s *Source) Prepare(ctx context.Context, step agent.Step, _ agent.Session) 
 	if err != nil {
 		return nil, &agent.Error{Kind: agent.Misconfigured, Step: step, Detail: err.Error(), Unsent: true, Err: err}
 	}
-	return &agent.Attempt{
-		Credential: agent.Credential{Origin: "jwt", Principal: s.spec.KeyID, Digest: sha256.Sum256([]byte(text.Reveal()))},
-		Send:       func(context.Context) (*agent.Grant, error) { return s.sign(key) },
-	}, nil
+	return &agent.Attempt{Send: func(context.Context) (*agent.Grant, error) { return s.sign(key) }}, nil
 }
 
 // parse decodes the key. Errors of the decoders are not shown: they quote it.
