@@ -29,7 +29,9 @@ type Spec struct {
 	Format   string                `yaml:"format"`  // raw (default), json, exec_credential, aws
 	Timeout  spec.Duration         `yaml:"timeout"` // at most and by default 30 s
 	Env      map[string]secret.Ref `yaml:"env"`     // beside PATH, HOME and LANG
+	Errors   []Rule                `yaml:"errors"`  // what exit statuses mean
 	Lifetime *spec.Lifetime        `yaml:"lifetime"`
+	Rejected *spec.Rejected        `yaml:"rejected"`
 	Present  *spec.Present         `yaml:"present"`
 }
 
@@ -38,7 +40,10 @@ type Source struct {
 	spec    *Spec
 	clock   agent.Clock
 	timeout time.Duration
+	rules   []rule
 	traits  agent.Traits
+
+	principal string
 }
 
 // New checks s and makes a Source of it, nil after a problem.
@@ -66,7 +71,9 @@ func New(s *Spec, clock agent.Clock) (*Source, []spec.Problem) {
 			p.Add(spec.Key("env", name), "is no name of a variable")
 		}
 	}
+	src.rules = check(s.Errors, &p)
 	s.Lifetime.Check("lifetime", &p)
+	s.Rejected.Check("rejected", &p)
 	present, err := s.Present.Plain()
 	if err != nil {
 		p.Add("present.value", "%v", err)
@@ -78,8 +85,17 @@ func New(s *Spec, clock agent.Clock) (*Source, []spec.Problem) {
 	if s.Lifetime != nil {
 		src.traits.Life, _ = s.Lifetime.Max.Parse()
 	}
+	if r := s.Rejected; r != nil {
+		if r.Tries != nil {
+			src.traits.Rejected.Tries = *r.Tries
+		}
+		src.traits.Rejected.Probe, _ = r.Probe.Parse()
+	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "exec %q %q", s.Command, s.Format))
 	src.traits.Fingerprint = base64.RawURLEncoding.EncodeToString(sum[:16])
+	// Whose account a program logs in to is in its arguments, if anywhere: two
+	// scripts of one shell have nothing in common.
+	src.principal = filepath.Base(s.Command[0]) + " " + src.traits.Fingerprint
 	return src, p
 }
 
@@ -110,7 +126,7 @@ func (s *Source) Prepare(ctx context.Context, step agent.Step, _ agent.Session) 
 	}
 	digest := sha256.Sum256(fmt.Appendf(nil, "%q %q", s.spec.Command, env))
 	return &agent.Attempt{
-		Credential: agent.Credential{Origin: "exec", Principal: filepath.Base(s.spec.Command[0]), Digest: digest},
+		Credential: agent.Credential{Origin: "exec", Principal: s.principal, Digest: digest},
 		Send:       func(ctx context.Context) (*agent.Grant, error) { return s.run(ctx, env) },
 	}, nil
 }
@@ -157,8 +173,7 @@ func (s *Source) name() string { return fmt.Sprintf("%q", s.spec.Command[0]) }
 func (s *Source) failure(err error) error {
 	e := &agent.Error{Kind: agent.Transient, Step: agent.StepLogin, Err: err, Detail: "run " + s.name() + ": " + "it gave no token"}
 	if exit, ok := errors.AsType[*osexec.ExitError](err); ok {
-		e.Detail = fmt.Sprintf("run %s: it ended with status %d", s.name(), exit.ExitCode())
-		return e
+		return s.ended(e, exit.ExitCode())
 	}
 	for _, known := range []error{child.ErrTimeout, child.ErrHeld, child.ErrTooLong, osexec.ErrNotFound} {
 		if errors.Is(err, known) {

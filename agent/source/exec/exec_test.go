@@ -69,7 +69,12 @@ func TestRuns(t *testing.T) {
 		{"environment is clean", exec.Spec{}, `echo "x$RENEWD_LEAK-$PATH" | tr -d ' ' | cut -c1-2`, "x-", ""},
 		{"env", exec.Spec{Env: map[string]secret.Ref{"A": secret.Plain("b"), "EMPTY": {}}}, `echo "$A${EMPTY-unset}"`, "b", ""},
 		{"json", exec.Spec{Format: "json"}, `echo '{"token":"t","expires_in":60}'`, "t", ""},
-		{"status", exec.Spec{}, "exit 7", "", agent.Transient},
+		{"status", exec.Spec{}, "exit 7", "", agent.Misconfigured},
+		{"told for now", exec.Spec{}, "exit 75", "", agent.Transient},
+		{"told refused", exec.Spec{}, "exit 77", "", agent.Rejected},
+		{"by a rule", exec.Spec{Errors: []exec.Rule{{Status: exec.Exit{4, 7}, Means: "locked"}}}, "exit 7", "", agent.Locked},
+		{"a rule comes first", exec.Spec{Errors: []exec.Rule{{Status: exec.Exit{77}, Means: "transient"}}}, "exit 77", "", agent.Transient},
+		{"killed", exec.Spec{}, "kill -9 $$", "", agent.Transient},
 		{"nothing", exec.Spec{}, "true", "", agent.Misconfigured},
 		{"help text", exec.Spec{}, "echo usage: hunter2", "", agent.Misconfigured},
 		{"no JSON", exec.Spec{Format: "aws"}, "echo tok", "", agent.Misconfigured},
@@ -120,12 +125,16 @@ func TestMissingProgram(t *testing.T) {
 
 func TestNew(t *testing.T) {
 	for want, s := range map[string]exec.Spec{
-		"command":       {},
-		"format":        {Command: []string{"x"}, Format: "jsn"},
-		"timeout":       {Command: []string{"x"}, Timeout: "5m"},
-		`env["A=B"]`:    {Command: []string{"x"}, Env: map[string]secret.Ref{"A=B": {}}},
-		"lifetime.max":  {Command: []string{"x"}, Lifetime: &spec.Lifetime{Max: "5"}},
-		"present.value": {Command: []string{"x"}, Present: &spec.Present{Value: "x"}},
+		"command":          {},
+		"format":           {Command: []string{"x"}, Format: "jsn"},
+		"timeout":          {Command: []string{"x"}, Timeout: "5m"},
+		`env["A=B"]`:       {Command: []string{"x"}, Env: map[string]secret.Ref{"A=B": {}}},
+		"errors[0].means":  {Command: []string{"x"}, Errors: []exec.Rule{{Status: exec.Exit{1}, Means: "session_over"}}},
+		"errors[0].status": {Command: []string{"x"}, Errors: []exec.Rule{{Means: "transient"}}},
+		"errors[0].wait":   {Command: []string{"x"}, Errors: []exec.Rule{{Status: exec.Exit{1}, Means: "locked", Wait: "5"}}},
+		"rejected.tries":   {Command: []string{"x"}, Rejected: &spec.Rejected{Tries: new(int)}},
+		"lifetime.max":     {Command: []string{"x"}, Lifetime: &spec.Lifetime{Max: "5"}},
+		"present.value":    {Command: []string{"x"}, Present: &spec.Present{Value: "x"}},
 	} {
 		if src, problems := exec.New(&s, clock); src != nil || len(problems) != 1 || problems[0].Path != want {
 			t.Errorf("%s: %v", want, problems)
@@ -133,5 +142,21 @@ func TestNew(t *testing.T) {
 	}
 	if _, problems := exec.New(&exec.Spec{Command: []string{"./x"}}, clock); len(problems) != 1 {
 		t.Errorf("a relative program: %v", problems)
+	}
+}
+
+// Each command line is an account of its own: scripts of one shell are not, nor is
+// what is in their arguments told to anyone.
+func TestEachCommandLineIsAnAccount(t *testing.T) {
+	who := func(script string) agent.Credential {
+		at, err := shell(t, exec.Spec{}, script).Prepare(t.Context(), agent.StepLogin, agent.Session{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at.Credential
+	}
+	a, b := who("echo one"), who("echo two")
+	if a.Principal == b.Principal || a.Principal != who("echo one").Principal || !strings.HasPrefix(a.Principal, "sh ") || strings.Contains(a.Principal, "one") {
+		t.Errorf("%q, %q", a.Principal, b.Principal)
 	}
 }
