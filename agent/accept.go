@@ -35,6 +35,9 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 	}
 	ended := k.oldSession(step, src, &old, next, now)
 	k.rec = *next
+	for _, d := range k.sinks {
+		d.fresh = true
+	}
 	overlapNone := src.Traits().OverlapNone && !src.Traits().Rotates && next.refreshToken.IsZero()
 	if overlapNone {
 		// The server has killed the old token already: readers wait for nothing
@@ -77,7 +80,10 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 // merge computes the record that g leads to. k.mu is held.
 func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, error) {
 	r := k.rec
-	r.spending, r.dead = false, false
+	if k.moved() {
+		r.endSession()
+	}
+	r.spending, r.dead, r.tried, r.forPerson = false, false, 0, false
 	r.fingerprint = t.Fingerprint
 	same := g.Token.IsZero() || g.Token.Equal(r.token)
 	if !g.Token.IsZero() {
@@ -114,7 +120,7 @@ func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, er
 		r.token = g.Token
 		r.jitter = time.Duration(k.a.random() * k.renewal().jitter() * float64(r.expiry-sent))
 	}
-	r.issued = sent
+	r.issued, r.byWall = sent, r.byWall&^clockIssued
 	r.revision++
 	if g.Type != "" {
 		r.typ = g.Type
@@ -127,7 +133,9 @@ func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, er
 func (r *record) takeSession(step Step, g *Grant, same bool, lim SessionLimits) {
 	sent := g.Sent.Boot
 	if step == StepLogin {
+		r.byWall &^= clockSession | clockRefresh | clockIdle
 		if !same || r.loginSent == 0 {
+			r.byWall &^= clockLogin
 			r.loginSent = sent // a cached token belongs to the session it was cached from
 		}
 		r.refreshes, r.refreshToken, r.extra, r.private = 0, g.RefreshToken, g.Extra, g.Private
@@ -135,7 +143,7 @@ func (r *record) takeSession(step Step, g *Grant, same bool, lim SessionLimits) 
 	} else {
 		r.refreshes++
 		if r.loginSent == 0 || g.Seed != "" && g.Seed != r.seed {
-			r.loginSent, r.refreshes = sent, 0
+			r.loginSent, r.refreshes, r.byWall = sent, 0, r.byWall&^clockLogin
 		}
 		if !g.RefreshToken.IsZero() {
 			if !g.RefreshToken.Equal(r.refreshToken) {
@@ -160,15 +168,16 @@ func (r *record) takeSession(step Step, g *Grant, same bool, lim SessionLimits) 
 	if g.Seed != "" {
 		r.seed = g.Seed
 	}
-	set := func(at *time.Duration, d time.Duration) {
+	set := func(which clocks, at *time.Duration, d time.Duration) {
 		if d > 0 {
 			*at = sent + min(d, mostLife)
+			r.byWall &^= which
 		}
 	}
-	set(&r.sessionEnd, g.SessionLife)
-	set(&r.refreshEnd, g.RefreshLife)
-	set(&r.idleEnd, g.RefreshIdle)
-	set(&r.idleEnd, lim.Idle)
+	set(clockSession, &r.sessionEnd, g.SessionLife)
+	set(clockRefresh, &r.refreshEnd, g.RefreshLife)
+	set(clockIdle, &r.idleEnd, g.RefreshIdle)
+	set(clockIdle, &r.idleEnd, lim.Idle)
 }
 
 // hardEnd is the session's hard limit on the boot clock, 0 for none.
@@ -186,8 +195,8 @@ func (k *keeper) settled(step Step, now Instant) {
 	k.lane(step).clear()
 	if step == StepLogin {
 		k.refresh.clear()
-		k.over, k.preferLogin = false, false
-	} else if p := k.login.problem; p != nil && (p.Kind == Transient || p.Kind == Throttled || p.Kind == Misconfigured) {
+		k.over, k.ended, k.preferLogin = false, false, false
+	} else if p := k.login.problem; p != nil && (k.login.notBefore <= now.Boot || p.Kind == Transient || p.Kind == Throttled || p.Kind == Misconfigured) {
 		if v := k.view(now); !v.wantsLogin(now.Boot) {
 			k.login.clear() // it was only wanted because refreshing failed
 		}

@@ -22,6 +22,7 @@ type account struct {
 type login struct {
 	At    Mark `json:"at"`
 	Asked bool `json:"asked,omitempty"`
+	Need  int  `json:"need,omitempty"` // logins a minute that its token's schedule needs
 }
 
 type triedSecret struct {
@@ -46,7 +47,7 @@ func (s *triedSecret) settle(now Instant, bootID string) {
 	s.Open = 0
 	if s.Worked {
 		if opened > 1 {
-			s.Next = now.mark(now.Boot+5*time.Minute, bootID)
+			s.Next = now.mark(now.Boot+mostSecondTry, bootID)
 		}
 		return
 	}
@@ -129,7 +130,7 @@ func (a *account) holds(now Instant, bootID string, s *triedSecret) verdict {
 		} else if t > now.Boot {
 			return verdict{until: t, kind: Rejected, why: "the secret was refused and is held", hint: "mend the secret; a changed one is tried at once"}
 		}
-	} else if t := at(s.Next); t > now.Boot {
+	} else if t := min(at(s.Next), now.Boot+mostSecondTry); t > now.Boot {
 		return verdict{until: t, kind: Rejected, why: "the secret was refused; it has worked before, so it gets one more try"}
 	}
 	return verdict{ok: true}
@@ -137,20 +138,25 @@ func (a *account) holds(now Instant, bootID string, s *triedSecret) verdict {
 
 // budget bounds logins a minute; callers get a third of it.
 func (a *account) budget(now Instant, bootID string, p loginPlan) verdict {
-	most := max(loginsAMinute, 3*p.perMin)
-	kept, asked := a.Logins[:0], 0
+	need := p.perMin // of the token here that needs most
+	kept := a.Logins[:0]
+	var asked []time.Duration
 	for _, lg := range a.Logins {
 		if t := lg.At.boot(now, bootID); t > now.Boot-loginWindow && t <= now.Boot {
-			kept = append(kept, lg)
+			kept, need = append(kept, lg), max(need, lg.Need)
 			if lg.Asked {
-				asked++
+				asked = append(asked, t)
 			}
 		}
 	}
 	a.Logins = kept
-	if len(kept) >= most || p.asked && asked >= max(1, most/3) {
-		first := kept[0].At.boot(now, bootID)
+	most := max(loginsAMinute, 3*need)
+	if len(kept) >= most {
+		first := kept[len(kept)-most].At.boot(now, bootID)
 		return verdict{until: first + loginWindow, kind: Throttled, why: "the login budget of this account is spent"}
+	}
+	if third := max(1, most/3); p.asked && len(asked) >= third {
+		return verdict{until: asked[len(asked)-third] + loginWindow, kind: Throttled, asked: true, why: "the callers' share of this account's login budget is spent"}
 	}
 	return verdict{ok: true}
 }
@@ -170,13 +176,18 @@ func (s *triedSecret) book(now Instant, bootID string, p loginPlan, err *Error) 
 		*s = triedSecret{Hash: s.Hash, Worked: true}
 	case err.Unsent:
 	case err.Kind == Rejected:
+		if old := s.Refused.boot(now, bootID); !s.Held && s.Worked && now.Boot-old > probe {
+			s.Tries = 0 // that was another time
+		}
 		s.Tries, s.Cut = s.Tries+1, false
 		s.Refused = later(0)
 		if s.Worked && s.Tries < tries {
-			s.Next = later(min(p.lead/4, 5*time.Minute))
+			s.Next = later(min(p.lead/4, mostSecondTry))
 			return
 		}
 		s.Held, s.Next = true, later(probe)
+	case s.Held && (err.Kind == Transient || err.Kind == Throttled):
+		s.Next = later(min(probe, mostSecondTry)) // the probe is still to be answered
 	case s.Held:
 		s.Next = later(probe)
 	}

@@ -181,6 +181,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.stopping.Store(true)
 			a.hurry()
 			a.work.Wait()
+			a.flush()
 			if err := a.limits.settle(a.lasting, a.now(), longestPatience); err != nil {
 				a.stateFailed(err)
 			}
@@ -191,6 +192,27 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.asked = a.look(ctx)
 		a.alarm.Set(a.asked)
 		a.turned()
+	}
+}
+
+// flush saves at the end what was to be saved at leisure.
+func (a *Agent) flush() {
+	var changes []Change
+	for k := range a.roll.Load().all() {
+		k.mu.Lock()
+		if k.unsaved || k.dirty {
+			if value, err := k.rec.encode(nil, a.now(), a.bootID); err == nil {
+				changes = append(changes, Change{BucketTokens, k.name, value})
+			}
+			k.unsaved, k.dirty = false, false
+		}
+		k.mu.Unlock()
+	}
+	if len(changes) == 0 {
+		return
+	}
+	if err := a.save(a.lasting, longestPatience, changes...); err != nil {
+		a.stateFailed(err)
 	}
 }
 
@@ -213,7 +235,15 @@ func (a *Agent) look(ctx context.Context) time.Duration {
 	}
 	if now.Boot-a.swept > loginWindow {
 		a.swept = now.Boot
-		a.ledger.sweep(now)
+		if unsaved := a.ledger.sweep(now); len(unsaved) > 0 {
+			a.work.Add(1)
+			go func() {
+				defer a.work.Done()
+				if err := a.ledger.rewrite(a.lasting, a.now, unsaved); err != nil {
+					a.stateFailed(err)
+				}
+			}()
+		}
 	}
 	next := min(a.limits.ready(now.Boot, (*keeper).admitted), a.endSessions(now))
 	a.mu.Lock()
@@ -239,8 +269,9 @@ func (a *Agent) again(k *keeper) {
 	}
 }
 
-// noticeJumps re-evaluates everything after a suspend or a step of the wall
-// clock. Deadlines need no change: they stand on a clock that does not step.
+// noticeJumps re-evaluates everything after a suspend or a step of the wall clock.
+// Deadlines stand on a clock that does not step; those alone move that the wall clock
+// told when the machine started, before it was set.
 func (a *Agent) noticeJumps(now Instant) {
 	passed := now.Boot - a.last.Boot
 	step := now.Wall.Sub(a.last.Wall) - passed
@@ -249,8 +280,9 @@ func (a *Agent) noticeJumps(now Instant) {
 		a.last.Wall = now.Wall
 		a.log.Warn(MsgClockStepped, KeySkew, step.Round(time.Second))
 		for k := range a.roll.Load().all() {
-			k.rewrite(now)
+			k.rewrite(now, step)
 		}
+		a.shiftLogouts(step)
 	}
 	if passed > max(longestSleep, a.asked)+resumeGap {
 		a.log.Info(MsgResumed, "asleep", passed.Round(time.Second))
@@ -262,9 +294,21 @@ func (a *Agent) noticeJumps(now Instant) {
 
 // rewrite publishes the same value again, its times by the wall clock as it
 // reads now.
-func (k *keeper) rewrite(now Instant) {
+func (k *keeper) rewrite(now Instant, step time.Duration) {
 	k.mu.Lock()
-	if k.valid(now) && !k.removed {
+	valid := k.valid(now)
+	if step > 0 { // a token that seemed older than it is was renewed too early, and that is all
+		k.rec.shift(step)
+	}
+	if end := k.rec.hardEnd(k.src.Traits().Session); end != 0 && k.rec.has() {
+		k.rec.expiry = min(k.rec.expiry, end)
+	}
+	for _, l := range []*lane{&k.login, &k.refresh} {
+		if p := l.problem; p != nil && !l.account && (p.Kind == Rejected || p.Kind == Locked || p.Kind == Throttled) {
+			l.notBefore = 0 // the ledger says anew how long it holds
+		}
+	}
+	if valid && !k.removed {
 		k.rec.revision++
 		k.saveSoon()
 		k.publish(now)
@@ -278,11 +322,41 @@ func (k *keeper) rewrite(now Instant) {
 // opens.
 func (k *keeper) spread(now Instant) {
 	k.mu.Lock()
-	if left := k.rec.expiry - now.Boot; k.valid(now) {
-		k.retryUntil = now.Boot + time.Duration(k.a.random()*float64(min(k.lead(), left)/2))
+	if k.refresh.since != 0 {
+		k.refresh.since = now.Boot // asleep it has not failed
+	}
+	if p := k.login.problem; p != nil && p.Kind == Misconfigured {
+		// It may be elsewhere by now, away from what was wrong.
+		k.login.notBefore = min(k.login.notBefore, now.Boot+time.Duration(k.a.random()*float64(misconfiguredWaits[0]/2)))
+	}
+	v := k.view(now)
+	end := v.expires
+	if v.refreshable && v.idleEnd != 0 {
+		end = min(end, v.idleEnd)
+	}
+	// Who was put off beyond what is due waits no longer for being woken again.
+	if putOff := k.retryUntil != 0 && k.retryUntil >= v.expires-v.lead-v.jitter; k.valid(now) && !putOff {
+		k.retryUntil = now.Boot + time.Duration(k.a.random()*float64(max(min(v.lead, end-now.Boot), 0)/2))
 	}
 	k.mu.Unlock()
 	k.a.push(k, 0)
+}
+
+// secretWorked has everyone ask the ledger again who waits since a secret was refused:
+// it may be the one that has worked now.
+func (a *Agent) secretWorked() {
+	for k := range a.roll.Load().all() {
+		k.mu.Lock()
+		p := k.login.problem
+		waits := p != nil && p.Kind == Rejected && !k.login.account
+		if waits {
+			k.login.notBefore = 0
+		}
+		k.mu.Unlock()
+		if waits {
+			a.push(k, 0)
+		}
+	}
 }
 
 // push puts k in the queue for at, or brings it forward.

@@ -83,6 +83,15 @@ const callerBurst = 3
 
 // afford says whether c may ask now; k.mu is held.
 func (k *keeper) afford(now Instant, c Caller) error {
+	if wait := k.spend(now, c.ID, k.lead()); wait > 0 {
+		return &Later{wait, "this caller has asked for too many renewals of this token"}
+	}
+	return nil
+}
+
+// spend takes one try from a budget: three, then ever longer apart, up to most. It
+// returns 0 or how long to wait for the next. k.mu is held.
+func (k *keeper) spend(now Instant, id string, most time.Duration) time.Duration {
 	if k.callers == nil {
 		k.callers = map[callerKey]*callerBudget{}
 	}
@@ -92,20 +101,20 @@ func (k *keeper) afford(now Instant, c Caller) error {
 			delete(k.callers, id)
 		}
 	}
-	b := k.callers[callerKey(c.ID)]
+	b := k.callers[callerKey(id)]
 	if b == nil {
 		b = &callerBudget{}
-		k.callers[callerKey(c.ID)] = b
+		k.callers[callerKey(id)] = b
 	}
 	if b.used >= callerBurst {
-		wait := min(time.Second<<min(b.used-callerBurst, 20), lead)
+		wait := min(time.Second<<min(b.used-callerBurst, 20), most)
 		if left := b.last + wait - now.Boot; left > 0 {
-			return &Later{left, "this caller has asked for too many renewals of this token"}
+			return left
 		}
 	}
 	b.used++
 	b.last = now.Boot
-	return nil
+	return 0
 }
 
 // Refresh asks for a renewal now. A manager's refresh also ends the hold of a
@@ -116,9 +125,9 @@ func (t Token) Refresh(ctx context.Context, c Caller) error {
 	k := t.k
 	now := k.a.now()
 	k.mu.Lock()
-	if k.renewing && !k.asked.came {
+	if k.joins() {
 		k.mu.Unlock()
-		return nil // joins the one under way
+		return nil
 	}
 	if err := k.afford(now, c); err != nil {
 		k.mu.Unlock()
@@ -133,7 +142,7 @@ func (t Token) Refresh(ctx context.Context, c Caller) error {
 	}
 	k.mu.Lock()
 	for _, l := range []*lane{&k.login, &k.refresh} {
-		if p := l.problem; c.Manager && p != nil && p.unsent && p.Kind != NeedsHuman {
+		if p := l.problem; c.Manager && p != nil && p.mayBeOver() {
 			l.notBefore = 0
 		}
 	}
@@ -142,6 +151,10 @@ func (t Token) Refresh(ctx context.Context, c Caller) error {
 	k.a.push(k, 0)
 	return nil
 }
+
+// joins says that a renewal is under way whose token is still to come: a wish for one
+// is granted by that. k.mu is held.
+func (k *keeper) joins() bool { return k.renewing && !k.saving && !k.asked.came }
 
 // endHold lets a refused secret be tried once more.
 func (k *keeper) endHold(ctx context.Context, now Instant) error {
@@ -170,7 +183,7 @@ func (t Token) Reject(generation uint64, c Caller) (stateReset bool, err error) 
 	case generation > k.rec.generation:
 		k.mu.Unlock()
 		return true, nil
-	case generation < k.rec.generation || k.refused == generation && (k.renewing || k.asked.wanted):
+	case generation < k.rec.generation || k.refused == generation && (k.joins() || k.asked.wanted):
 		k.mu.Unlock()
 		return false, nil
 	}
@@ -198,7 +211,7 @@ func (t Token) Want(c Caller) error {
 	k := t.k
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.renewing && !k.asked.came || k.asked.wanted {
+	if k.joins() || k.asked.wanted {
 		return nil
 	}
 	if err := k.afford(k.a.now(), c); err != nil {
@@ -245,7 +258,7 @@ func (t Token) Logout(ctx context.Context) error {
 	k.mu.Lock()
 	k.rec = record{fingerprint: k.src.Traits().Fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
 	k.current.Store(nil)
-	k.over, k.asked.wanted = false, false
+	k.over, k.ended, k.asked.wanted = false, false, false
 	k.leaving--
 	k.sayLoggedOut(now)
 	for _, d := range k.sinks {
@@ -258,6 +271,10 @@ func (t Token) Logout(ctx context.Context) error {
 	k.mu.Unlock()
 	if serr := k.save(context.WithoutCancel(ctx), longestPatience); serr != nil {
 		k.a.stateFailed(serr)
+		k.mu.Lock()
+		k.unsaved, k.saveAfter = true, k.a.now().Boot+saveRetry
+		k.mu.Unlock()
+		k.a.push(k, 0)
 	}
 	return err
 }
@@ -267,8 +284,7 @@ func (k *keeper) leave() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.leaving++
-	k.a.limits.forget(k)
-	k.queued = notQueued
+	k.unqueue()
 	for k.renewing {
 		changed := k.change()
 		k.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 func (a *Agent) Apply(specs []*Spec, hosts map[string]HostLimits) error {
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	a.limits.configure(hosts)
+	a.limits.configure(hosts, specs)
 	old := a.roll.Load()
 	next, fresh := a.seatFresh(specs, old)
 	now := a.now()
@@ -89,6 +89,7 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 		k.sayLoggedOut(now)
 		return
 	}
+	k.holdTried(now)
 	if r.spending {
 		// A crash cut off a request that spent the refresh token.
 		k.rec.spending = false
@@ -96,6 +97,7 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 		if k.ambiguous++; !k.src.Traits().ReuseSafe {
 			k.rec.refreshToken, k.rec.dead = Secret{}, true
 			k.over = !k.src.Traits().SelfStart // the config may bring another one
+			k.ended = k.over
 			if k.over && k.src.Traits().NeedsPerson {
 				k.loginUnlessPerson(now, "a crash cut off a refresh that spends its token")
 			}
@@ -118,6 +120,27 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 	}
 }
 
+// holdTried has a login wait that failed just before this start, or agents that start
+// again and again would ask each time for what no try brings, such as a person's
+// second factor. k.mu is held.
+func (k *keeper) holdTried(now Instant) {
+	wait := misconfiguredWaits[0]
+	if k.rec.has() && k.rec.expiry > now.Boot {
+		wait = min(wait, k.lead()/8)
+	}
+	tried := min(k.rec.tried, now.Boot)
+	if k.rec.tried == 0 || tried+wait <= now.Boot {
+		return
+	}
+	k.login.notBefore = tried + wait
+	kind := Misconfigured
+	if k.rec.forPerson {
+		kind = NeedsHuman
+	}
+	k.login.problem = &Problem{Step: StepLogin, Kind: kind, Detail: "it failed just before the agent was started", Hint: "it is tried again by itself",
+		Since: now.At(tried), Until: now.At(k.login.notBefore)}
+}
+
 // remind tells the sinks of a token that is not published what an earlier process
 // may have left in their places. k.mu is held.
 func (k *keeper) remind(now Instant) {
@@ -138,11 +161,21 @@ func (k *keeper) take(s *Spec, now Instant) {
 	old := k.src.Traits()
 	another := old.Fingerprint != s.Source.Traits().Fingerprint
 	k.adopt(s)
+	if is := k.src.Traits(); !slices.Equal(old.Hosts, is.Hosts) || old.Limits != is.Limits {
+		k.unqueue() // it would wait for the old host
+	}
 	gone := k.setSinks(s.Sinks)
 	k.remind(now)
-	if (k.held(now) || k.renewing) && k.afford(now, Caller{ID: "a reload"}) == nil {
-		k.epoch++
-		k.free() // a changed config ends what waited for one
+	if k.held(now) || k.renewing {
+		// A changed config ends what waited for one. Of many the last is tried in a
+		// minute, since what the others left out may be in that.
+		if wait := k.spend(now, "a reload", time.Minute); wait == 0 {
+			k.epoch++
+			k.free()
+		} else {
+			k.login.notBefore = min(k.login.notBefore, now.Boot+wait)
+			k.refresh.notBefore = min(k.refresh.notBefore, now.Boot+wait)
+		}
 	}
 	switch {
 	case another:
@@ -150,8 +183,7 @@ func (k *keeper) take(s *Spec, now Instant) {
 		// one; view sees by the fingerprint that it is due at once.
 		k.login.clear()
 		k.refresh.clear()
-		k.over, k.preferLogin, k.rec.loggedOut = false, false, false
-		k.rec.refreshToken, k.rec.loginSent = Secret{}, 0
+		k.over, k.ended, k.preferLogin, k.rec.loggedOut = false, false, false, false
 		for _, d := range k.sinks {
 			d.owed = d.owed || k.valid(now)
 		}
@@ -216,13 +248,14 @@ func (k *keeper) setSinks(sinks []Sink) (gone []*delivery) {
 		old[d.sink.ID()] = d
 	}
 	next := make([]*delivery, 0, len(sinks))
+	valid := k.valid(k.a.now())
 	for _, s := range sinks {
 		d := old[s.ID()]
 		delete(old, s.ID())
 		if d == nil {
 			d = &delivery{}
 		}
-		d.sink, d.owed = s, true // its settings may have changed
+		d.sink, d.owed = s, d.owed || valid // its settings may have changed
 		next = append(next, d)
 	}
 	for _, d := range old {

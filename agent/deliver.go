@@ -12,6 +12,7 @@ type delivery struct {
 	owed      bool // the current publication is not there yet, or may have drifted
 	withdraw  bool // that there is no token any more is still to be told
 	gone      bool // the sink left the config
+	fresh     bool // what is owed came with the latest answer
 	failures  int
 	retry     time.Duration
 	err       error
@@ -115,9 +116,10 @@ func (k *keeper) deliverOnce(ctx context.Context, d *delivery) (more bool) {
 		if d.err != nil {
 			k.a.log.Info(MsgSinkRecovered, KeyToken, k.name, KeySink, d.sink.ID())
 		}
-		if t := k.src.Traits(); t.OverlapNone && !withdraw {
+		if t := k.src.Traits(); t.OverlapNone && !withdraw && d.fresh {
 			k.a.noteGap(now.Boot - k.answered)
 		}
+		d.fresh = d.fresh && withdraw
 		d.failures, d.err, d.retry = 0, nil, 0
 		return true
 	}

@@ -27,13 +27,13 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	}
 	if errors.Is(err, ErrPassedOver) {
 		l.clear()
-		k.over = true
+		k.over, k.ended = true, true
 		return k.loginUnlessPerson(now, "the session cannot be refreshed any more")
 	}
 	e := asError(step, err)
 	k.count(e.Kind)
 	if k.rec.spending && e.Kind != Ambiguous {
-		k.rec.spending = false // a whole answer came: the token was not spent
+		k.rec.spending, k.ambiguous = false, 0 // a whole answer came: the token was not spent
 		k.saveSoon()
 	}
 	k.fail(l, now, e)
@@ -42,7 +42,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	if h, ok := errors.AsType[*heldBack](err); ok && e.Kind != NeedsHuman && e.Kind != Ambiguous {
 		wait := max(backoff, k.minInterval())
 		if e.Kind == Misconfigured || e.Kind == ClockOff || e.Kind == SessionOver {
-			wait = max(wait, k.misconfigured(l, lead, valid))
+			wait = max(wait, k.misconfigured(l, now, lead))
 		}
 		h.gate.until = max(h.gate.until, now.Boot+wait)
 		k.hold(l, step, now, h.gate)
@@ -51,12 +51,14 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	switch e.Kind {
 	case SessionOver:
 		if step == StepLogin {
-			l.notBefore = now.Boot + k.misconfigured(l, lead, valid)
+			l.notBefore = now.Boot + k.misconfigured(l, now, lead)
 			return ""
 		}
-		k.rec.refreshToken, k.rec.dead = Secret{}, true // the one that was refused: one renewal at a time
+		k.over, k.rec.dead = true, true
+		if t := k.src.Traits(); t.NeedsPerson || t.SelfStart {
+			k.rec.refreshToken, k.ended = Secret{}, true // the one that was refused: one renewal at a time
+		}
 		k.saveSoon()
-		k.over = true
 		return k.loginUnlessPerson(now, e.Detail)
 	case Throttled:
 		l.notBefore = now.Boot + max(backoff, min(e.Wait, longestWait))
@@ -68,7 +70,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		}
 		k.rec.refreshToken, k.rec.dead = Secret{}, true
 		k.saveSoon()
-		k.over = true
+		k.over, k.ended = true, true
 		return k.loginUnlessPerson(now, e.Detail)
 	case Rejected, Locked:
 		if step == StepRefresh {
@@ -83,7 +85,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	case Misconfigured, ClockOff:
 		l.notBefore = now.Boot + backoff
 		if step == StepLogin {
-			l.notBefore = now.Boot + k.misconfigured(l, lead, valid)
+			l.notBefore = now.Boot + k.misconfigured(l, now, lead)
 		} else if k.hopeless(now) {
 			return StepLogin
 		}
@@ -92,7 +94,9 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		l.notBefore = now.Boot + backoff
 		if err == errUnmoved {
 			k.unmoved++
-			l.notBefore = now.Boot + Unmoved(int(k.unmoved), lead, k.minInterval())
+			if valid {
+				l.notBefore = min(now.Boot+Unmoved(int(k.unmoved), lead, k.minInterval()), max(k.rec.expiry, l.notBefore))
+			}
 		}
 		if step == StepRefresh && k.hopeless(now) {
 			return StepLogin
@@ -101,10 +105,13 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	}
 }
 
-// misconfigured is the wait after a login that cannot work as things are.
-func (k *keeper) misconfigured(l *lane, lead time.Duration, valid bool) time.Duration {
-	if valid {
-		return max(lead/8, Backoff(int(l.failures), lead, k.a.random()))
+// misconfigured is the wait after a login that cannot work as things are. While a
+// valid token is at stake it may be tried more often, and no wait drawn then lasts
+// beyond the expiry by more than a minute.
+func (k *keeper) misconfigured(l *lane, now Instant, lead time.Duration) time.Duration {
+	if left := k.rec.expiry - now.Boot; k.valid(now) && !k.moved() {
+		wait := max(lead/8, Backoff(int(l.failures), lead, k.a.random()))
+		return min(wait, max(left, misconfiguredWaits[0]))
 	}
 	l.stranded = min(l.stranded+1, uint8(len(misconfiguredWaits)))
 	return misconfiguredWaits[l.stranded-1]
@@ -112,10 +119,8 @@ func (k *keeper) misconfigured(l *lane, lead time.Duration, valid bool) time.Dur
 
 // hopeless says that refreshing has failed long enough to log in instead.
 func (k *keeper) hopeless(now Instant) bool {
-	if k.src.Traits().NeedsPerson {
-		return false
-	}
-	return k.refresh.since != 0 && now.Boot-k.refresh.since >= k.lead()/2 || now.Boot >= k.rec.expiry
+	v := k.view(now)
+	return !v.needsPerson && v.refreshFails(now.Boot)
 }
 
 func (k *keeper) loginUnlessPerson(now Instant, why string) Step {
@@ -144,6 +149,10 @@ func (k *keeper) fallBack(failed Step, now Instant) Step {
 
 // hold books that a step may not be sent before a time.
 func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
+	if g.asked {
+		k.askAfter = g.until // the wish waits, not the schedule
+		return
+	}
 	l.notBefore = g.until
 	if g.until == forever && k.freed { // it was done before we came here
 		l.notBefore = now.Boot
@@ -166,6 +175,24 @@ func (k *keeper) hold(l *lane, step Step, now Instant, g *gated) {
 		}
 	}
 	k.setProblem(l, p)
+	if g.kind == Rejected || g.kind == Locked {
+		k.doubt(now)
+	}
+}
+
+// doubt has a session that was refused be refreshed again where a login is refused as
+// well: a server that is ill says no to everything. k.mu is held.
+func (k *keeper) doubt(now Instant) {
+	if !k.over || k.ended {
+		return
+	}
+	wait := k.misconfigured(&k.refresh, now, k.lead())
+	v := k.view(now)
+	v.over = false
+	if !v.mayRefresh(now.Boot+wait) || k.rec.refreshToken.IsZero() && now.Boot+wait >= v.expires {
+		return
+	}
+	k.over, k.refresh.notBefore = false, now.Boot+wait
 }
 
 // fail books one failure on a lane.
@@ -180,6 +207,16 @@ func (k *keeper) fail(l *lane, now Instant, e *Error) {
 	}
 	if l.since == 0 {
 		l.since = now.Boot
+	}
+	if e.Step == StepLogin && !e.Unsent && (e.Kind == Misconfigured || e.Kind == NeedsHuman) {
+		k.rec.tried, k.rec.forPerson = now.Boot, e.Kind == NeedsHuman
+		if !k.rec.has() {
+			k.rec.fingerprint = k.src.Traits().Fingerprint
+		}
+		k.saveSoon()
+	}
+	if e.Kind == Transient || e.Kind == Throttled {
+		l.stranded = 0 // what was wrong is over, or hidden by another thing
 	}
 	k.setProblem(l, p)
 }

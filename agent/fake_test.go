@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -241,6 +242,11 @@ func (s *fakeSink) fail(err error) {
 	s.err = err
 	s.mu.Unlock()
 }
+func (s *fakeSink) delivered() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.got)
+}
 func (s *fakeSink) last() *Publication {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -314,3 +320,64 @@ func (w *world) mustValid(name string) {
 }
 
 var errDisk = errors.New("no space left on device")
+
+var mgr = Caller{ID: "uid 0", Manager: true}
+
+// long is a source of tokens that live life, in a session without end.
+func long(w *world, life time.Duration) *fakeSource {
+	f := newFake(w.now)
+	f.life, f.maxAge, f.traits.Session = life, 1<<60, SessionLimits{}
+	return f
+}
+
+func fails(f *fakeSource, k Kind) {
+	f.set(func(f *fakeSource) {
+		f.fault = func(s Step) error { return &Error{Kind: k, Step: s, Detail: "fault"} }
+	})
+}
+
+func heals(f *fakeSource) { f.set(func(f *fakeSource) { f.fault = nil }) }
+
+// until gives how long it takes until ok holds, looking each second, and whether
+// that came within most.
+func until(most time.Duration, ok func() bool) (time.Duration, bool) {
+	began := time.Now()
+	for time.Since(began) < most {
+		synctest.Wait()
+		if ok() {
+			return time.Since(began), true
+		}
+		time.Sleep(time.Second)
+	}
+	return most, false
+}
+
+// waitInvalid waits until a token's life has passed without another.
+func (w *world) waitInvalid(name string) {
+	w.t.Helper()
+	for end := time.Now().Add(60 * 24 * time.Hour); w.valid(name); {
+		time.Sleep(max(w.token(name).Current().Remaining(w.now()), time.Millisecond))
+		if time.Now().After(end) {
+			w.t.Fatalf("%s stays valid", name)
+		}
+	}
+}
+
+func (w *world) waitInvalidAfterFirst(name string) {
+	until(time.Minute, func() bool { return w.valid(name) })
+	w.waitInvalid(name)
+}
+
+// brief says of a status what a failed test is to tell.
+func brief(s Status, w *world) string {
+	next := "none"
+	if !s.NextRenewal.IsZero() {
+		next = s.NextRenewal.Sub(w.now().Wall).Round(time.Second).String()
+	}
+	return fmt.Sprintf("state %s valid %v gen %d next %s in %s problems %+v waiting %q", s.State, s.Valid, s.Generation, s.NextStep, next, s.Problems, s.WaitingFor)
+}
+
+func (w *world) valid(name string) bool {
+	p := w.token(name).Current()
+	return p != nil && p.Remaining(w.now()) > 0
+}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ type keeper struct {
 	// Fields stand by size: there are a hundred thousand keepers.
 	carries     bool // what is published now is for carried, and for other goroutines
 	renewing    bool
+	saving      bool // renewing is not for another token: what there is, is saved again
 	freed       bool // the account was let go since the last try to log in
 	removed     bool
 	atStart     bool // the secret was read when the process started
@@ -40,11 +42,13 @@ type keeper struct {
 	unsaved     bool // the last record could not be saved
 	dirty       bool // the record is to be saved, at leisure
 	over        bool // the session is over: only a login helps
+	ended       bool // and that is sure: there is nothing left to refresh
 	preferLogin bool // its tokens are refused one after another: log in if that can be done
 	queued      queueState
 	epoch       uint32 // +1 at whatever may make the next try come out otherwise
 	leaving     int32  // logouts under way: nothing new is sent
 	refusedRow  int32  // generations refused in a row
+	took        uint32 // milliseconds from the last request to its whole answer
 	unmoved     int32  // renewals in a row that moved no clock
 	ambiguous   int32  // requests in a row that spent the refresh token and got no answer
 	asked       asked
@@ -53,6 +57,7 @@ type keeper struct {
 	sent        time.Duration // when the last renewal was sent
 	answered    time.Duration // when the last answer was whole
 	retryUntil  time.Duration // resumed machine: do not start before this
+	askAfter    time.Duration // the callers' share of the account's logins is spent until then
 	login       lane
 	refresh     lane
 	announced   time.Duration // the last announcement that a person is needed was for this time
@@ -101,25 +106,35 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 		return next
 	}
 	if (k.unsaved || k.dirty) && k.saveAfter <= now.Boot {
-		k.start(func(ctx context.Context) { k.saveAgain(ctx) })
+		k.saving = true
+		k.start(k.saveAgain)
 		return next
 	}
 	if k.unsaved || k.dirty {
 		next = min(next, k.saveAfter)
 	}
+	if k.asked.wanted && k.askAfter > now.Boot {
+		next = min(next, k.askAfter)
+	}
 	step, at := decide(k.view(now))
-	at = max(at, k.retryUntil)
+	if !k.asked.wanted && !k.moved() {
+		at = max(at, k.retryUntil)
+	}
 	if at > now.Boot {
 		return min(next, at)
 	}
-	callers := k.asked.wanted && !k.asked.scheduled && k.byScheduleLater(now)
+	callers := false
+	if k.asked.wanted && !k.asked.scheduled {
+		if at := k.bySchedule(now); at > now.Boot {
+			callers, next = true, min(next, at) // then it is not their share that counts
+		}
+	}
 	if k.queued == queuedScheduled || k.queued == queuedAsked && callers {
 		return next
 	}
-	if k.queued == queuedAsked {
-		k.a.limits.forget(k)
-	}
-	if !k.a.limits.take(k, k.src.Traits(), now.Boot, k.rec.expiry, callers) {
+	k.unqueue()
+	p, ok := k.a.limits.take(k, k.src.Traits(), now.Boot, k.rank(now), callers)
+	if !ok {
 		k.queued = queuedScheduled
 		if callers {
 			k.queued = queuedAsked
@@ -127,30 +142,48 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 		k.a.poke() // the loop asks the limiter when to look again
 		return next
 	}
-	k.startRenewal(step)
+	k.startRenewal(step, p)
 	return next
 }
 
+// rank is by whom a place that comes free is taken first: the nearest expiry. Who has
+// failed comes after those whose tokens lapse sooner than its lead passes, or tokens
+// that hang would keep a good one out for ever. k.mu is held.
+func (k *keeper) rank(now Instant) time.Duration {
+	if k.login.since != 0 || k.refresh.since != 0 {
+		return max(k.rec.expiry, now.Boot+k.lead())
+	}
+	return k.rec.expiry
+}
+
 // admitted is called by the limiter when k's request may be sent.
-func (k *keeper) admitted() {
+func (k *keeper) admitted(p place) {
 	now := k.a.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.removed || k.renewing || k.leaving > 0 {
+	if k.queued == notQueued || k.removed || k.renewing || k.leaving > 0 {
 		k.queued = notQueued // turn queues it again once it is free
-		k.a.release(k.src.Traits())
+		k.a.release(&p)
+		k.a.push(k, 0)
 		return
 	}
 	step, _ := decide(k.view(now))
-	k.startRenewal(step)
+	k.startRenewal(step, p)
 }
 
-func (k *keeper) startRenewal(step Step) {
+// unqueue takes k out of its host's queue. k.mu is held.
+func (k *keeper) unqueue() {
+	if k.queued != notQueued {
+		k.a.limits.forget(k)
+		k.queued = notQueued
+	}
+}
+
+func (k *keeper) startRenewal(step Step, p place) {
 	k.queued = notQueued
-	traits := k.src.Traits()
 	k.start(func(ctx context.Context) {
-		defer k.a.release(traits)
-		k.renew(ctx, step)
+		defer k.a.release(&p)
+		k.renew(ctx, step, &p)
 	})
 }
 
@@ -163,7 +196,7 @@ func (k *keeper) start(work func(context.Context)) {
 		makeRoom()
 		work(k.a.lasting)
 		k.mu.Lock()
-		k.renewing = false
+		k.renewing, k.saving = false, false
 		d := k.carried
 		k.carried = nil
 		removed := k.removed
@@ -190,24 +223,23 @@ func makeRoom() {
 
 // renew is one renewal: a step and, where its failure calls for it, the next in
 // the same breath.
-func (k *keeper) renew(ctx context.Context, step Step) {
+func (k *keeper) renew(ctx context.Context, step Step, p *place) {
 	began := k.a.now()
 	k.mu.Lock()
 	want := k.asked
-	byCaller := want.wanted && !want.scheduled
+	byCaller := want.wanted && !want.scheduled && k.bySchedule(began) > began.Boot
 	k.mu.Unlock()
 	defer k.answerAsked(want)
 	tried := map[Step]int{}
 	for step != "" && tried[step] < 2 {
-		if tried[StepLogin]+tried[StepRefresh] > 0 {
-			if at := k.a.limits.again(k.source().Traits(), k.a.now().Boot, byCaller); at != 0 {
-				k.postpone(step, at)
-				return
-			}
+		byCaller = byCaller && !k.lost()
+		if at := k.a.limits.again(p, k.a.now().Boot, byCaller); at != 0 {
+			k.postpone(step, at)
+			return
 		}
 		tried[step]++
 		fingerprint, epoch := k.tries()
-		err := k.attempt(ctx, step, byCaller)
+		err := k.attempt(ctx, step, byCaller, p)
 		if k.outdated(fingerprint) {
 			break // what came belongs to a source that the config names no more
 		}
@@ -218,18 +250,20 @@ func (k *keeper) renew(ctx context.Context, step Step) {
 }
 
 // answerAsked forgets a wish once a renewal has come of it, unless that only
-// waits for the account or the wish was repeated meanwhile.
+// waits for the account or its budget, the token is still one that an API has
+// refused, or the wish was repeated meanwhile.
 func (k *keeper) answerAsked(want asked) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.asked.seq == want.seq && !k.login.account {
+	waits := k.login.account || k.askAfter > k.a.now().Boot
+	if k.asked.seq == want.seq && !waits && !k.isRefused() {
 		k.asked.wanted = false
 	}
 }
 
 // attempt makes one step and books what came of it. A nil error means that the
 // new token is durable and published.
-func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
+func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool, p *place) error {
 	now := k.a.now()
 	src, s := k.session(now)
 	at, err := src.Prepare(ctx, step, s)
@@ -245,7 +279,7 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 		if err := k.intend(ctx, at); err != nil {
 			return err
 		}
-		g, err := k.send(ctx, step, at)
+		g, err := k.send(ctx, step, at, p)
 		if err != nil {
 			if e := asError(step, err); e.Kind == Throttled {
 				_ = k.a.ledger.throttle(ctx, k.a.now(), at.Credential, e)
@@ -264,7 +298,7 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 		return v.gate()
 	}
 	k.countRequest(ctx, now, src.Traits())
-	g, err := k.send(ctx, step, at)
+	g, err := k.send(ctx, step, at, p)
 	var failed *Error
 	if err != nil {
 		failed = asError(step, err)
@@ -272,6 +306,9 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 	v, berr := k.a.ledger.book(ctx, k.a.now(), at.Credential, plan, failed)
 	if berr != nil {
 		k.a.stateFailed(berr)
+	}
+	if v.cleared {
+		k.a.secretWorked()
 	}
 	if err != nil && !v.ok {
 		return &heldBack{failed, v.gate()}
@@ -283,7 +320,7 @@ func (k *keeper) attempt(ctx context.Context, step Step, byCaller bool) error {
 }
 
 // send performs a prepared request. Neither a stop nor a reload cancels it.
-func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, error) {
+func (k *keeper) send(ctx context.Context, step Step, at *Attempt, p *place) (*Grant, error) {
 	now := k.a.now()
 	k.mu.Lock()
 	k.sent = now.Boot
@@ -291,7 +328,16 @@ func (k *keeper) send(ctx context.Context, step Step, at *Attempt) (*Grant, erro
 	k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	p.spent = true
 	g, err := at.Send(ctx)
+	if err == nil {
+		k.mu.Lock()
+		k.took = uint32(min(k.a.now().Boot-now.Boot, attemptTimeout).Milliseconds())
+		k.mu.Unlock()
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.Unsent {
+		p.spent = false
+	}
 	if err == nil && g.HasSkew {
 		k.a.noteSkew(k.source().Traits(), g.Skew)
 	}
@@ -313,13 +359,14 @@ func (k *keeper) countRequest(ctx context.Context, now Instant, t *Traits) {
 
 // timeout bounds one attempt: 30 s, but less while a valid token is at stake, so
 // that a server that hangs leaves room for another try. It grows from try to try,
-// since a slow server is to be waited for in the end. What spends a refresh token
+// since a slow server is to be waited for in the end, and one that is known to be slow
+// from the first on. What spends a refresh token
 // is never cut short: that would make the outcome unknown. k.mu is held.
 func (k *keeper) timeout(now Instant, step Step, at *Attempt) time.Duration {
 	if at.Spends || !k.valid(now) {
 		return attemptTimeout
 	}
-	first := max(time.Second, k.lead()/4)
+	first := max(time.Second, k.lead()/4, 2*time.Duration(k.took)*time.Millisecond)
 	return min(attemptTimeout, first<<min(k.lane(step).failures, 5))
 }
 
@@ -328,6 +375,14 @@ func (k *keeper) tries() (fingerprint string, epoch uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.src.Traits().Fingerprint, k.epoch
+}
+
+// lost says that the session is over, so that the schedule wants a login, whoever
+// asked for a renewal.
+func (k *keeper) lost() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.over
 }
 
 func (k *keeper) outdated(fingerprint string) bool {
@@ -358,11 +413,12 @@ type gated struct {
 	kind  Kind
 	why   string
 	hint  string
+	asked bool // the schedule's own would be sent
 }
 
 func (g *gated) Error() string { return string(g.kind) + ": " + g.why }
 
-func (v verdict) gate() *gated { return &gated{v.until, v.kind, v.why, v.hint} }
+func (v verdict) gate() *gated { return &gated{v.until, v.kind, v.why, v.hint, v.asked} }
 
 // heldBack is a login that failed, and what that holds back from now on.
 type heldBack struct {

@@ -19,6 +19,7 @@ const (
 	loginWindow    = time.Minute
 	loginsAMinute  = 10
 	defaultTries   = 2                // refused logins of a secret that has worked before it is held
+	mostSecondTry  = 5 * time.Minute  // before the second try of a secret that has worked
 	defaultProbe   = 35 * time.Minute // a held secret is tried again this seldom
 	defaultLocked  = 5 * time.Minute  // where a lock came without a time
 	longestWait    = 15 * time.Minute // of a Retry-After
@@ -49,6 +50,9 @@ type verdict struct {
 	kind  Kind
 	why   string
 	hint  string
+	asked bool // only the callers' share of the budget is spent
+
+	cleared bool // a secret that was refused has worked
 }
 
 // saveFunc makes changes durable, waiting for that no longer than patience.
@@ -99,13 +103,33 @@ func (l *ledger) decode(id string, value []byte, now Instant) (*account, error) 
 	return a, nil
 }
 
-// sweep forgets the accounts that bind nobody any more.
-func (l *ledger) sweep(now Instant) {
+// sweep forgets the accounts that bind nobody any more, and returns those that are
+// still to be written.
+func (l *ledger) sweep(now Instant) (unsaved []*account) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range l.accounts {
+		if a.unsaved && !a.busy {
+			a.users++ // until written
+			unsaved = append(unsaved, a)
+		}
 		l.forget(a, now)
 	}
+	return unsaved
+}
+
+// rewrite writes what sweep returned.
+func (l *ledger) rewrite(ctx context.Context, now func() Instant, unsaved []*account) error {
+	var failed error
+	for _, a := range unsaved {
+		if failed == nil { // else the next sweep tries again
+			failed = l.write(ctx, a, longestPatience)
+		}
+		l.mu.Lock()
+		l.done(a, now())
+		l.mu.Unlock()
+	}
+	return failed
 }
 
 // forget leaves an account to the store, unless somebody works with it or must
@@ -204,7 +228,7 @@ func (l *ledger) begin(ctx context.Context, now Instant, c Credential, p loginPl
 	}
 	a.busy = true
 	s.Open++
-	a.Logins = append(a.Logins, login{now.mark(now.Boot, l.bootID), p.asked})
+	a.Logins = append(a.Logins, login{now.mark(now.Boot, l.bootID), p.asked, p.perMin})
 	l.mu.Unlock()
 
 	err = l.write(ctx, a, p.patience)
@@ -232,12 +256,14 @@ func (l *ledger) book(ctx context.Context, now Instant, c Credential, p loginPla
 		return verdict{ok: true}, lerr
 	}
 	s := a.secret(l.hash(c.Digest))
+	cleared := err == nil && (s.Held || s.Tries > 0)
 	s.book(now, l.bootID, p, err)
 	if n := len(a.Logins); err != nil && err.Unsent && n > 0 {
 		a.Logins = a.Logins[:n-1] // nothing left this machine: it cost no budget
 	}
 	a.note(now, l.bootID, err)
 	v := a.holds(now, l.bootID, s)
+	v.cleared = cleared
 	l.mu.Unlock()
 	werr := l.write(ctx, a, p.patience)
 	l.leave(a, now)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,9 +17,19 @@ type limiter struct {
 	save   saveFunc
 	bootID string
 
-	mu    sync.Mutex
-	conf  map[string]HostLimits // from the config; wins over what sources bring
-	hosts map[string]*host
+	mu      sync.Mutex
+	conf    map[string]HostLimits // from the config; wins over what sources bring
+	sources map[string]HostLimits // what the sources of the config bring
+	hosts   map[string]*host
+}
+
+// place is one renewal's at a host: it counts among the requests under way until
+// it is released.
+type place struct {
+	h      *host         // nil: nothing limits it
+	booked time.Duration // its latest request in the window
+	asked  bool          // that is a caller's
+	spent  bool          // that was sent
 }
 
 type host struct {
@@ -27,6 +38,7 @@ type host struct {
 	sent     []time.Duration // requests of the window, oldest first
 	asked    []time.Duration // those of them that callers asked for
 	waiting  [2]waiters      // scheduled renewals, and those that callers asked for
+	leaving  bool            // logouts wait, too
 
 	writing chan struct{} // serialises writes, so that the newest is the last
 	booked  int           // by this process
@@ -50,81 +62,139 @@ func openLimiter(conf map[string]HostLimits, store Store, save saveFunc, now Ins
 	return l, l.load(store, now)
 }
 
-// configure replaces the configured limits; hosts in use take them over.
-func (l *limiter) configure(conf map[string]HostLimits) {
+// configure replaces the limits of the config and of its sources; hosts in use take
+// them over.
+func (l *limiter) configure(conf map[string]HostLimits, specs []*Spec) {
+	sources := map[string]HostLimits{}
+	for _, s := range specs {
+		if t := s.Source.Traits(); len(t.Hosts) > 0 && t.Limits != (HostLimits{}) {
+			sources[t.Hosts[0]] = t.Limits
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conf = conf
+	l.conf, l.sources = conf, sources
 	for name, h := range l.hosts {
-		if c, ok := conf[name]; ok {
-			h.lim = c
-		}
+		h.lim = l.limitsOf(name)
 	}
 }
 
+func (l *limiter) limitsOf(name string) HostLimits {
+	if c, ok := l.conf[name]; ok {
+		return c
+	}
+	return l.sources[name]
+}
+
+// host finds a host. brought is what a source has for it that is in no config.
 func (l *limiter) host(name string, brought HostLimits) *host {
 	h := l.hosts[name]
 	if h == nil {
 		h = newHost()
 		l.hosts[name] = h
 	}
-	if c, ok := l.conf[name]; ok {
-		h.lim = c
-	} else if brought != (HostLimits{}) {
+	if h.lim = l.limitsOf(name); h.lim == (HostLimits{}) {
 		h.lim = brought
 	}
 	return h
 }
 
-// take reserves one request for k, or queues k. It reports whether k may send.
-func (l *limiter) take(k *keeper, t *Traits, now, expires time.Duration, asked bool) bool {
+// take books a request for k and gives it a place, or queues k. It reports whether
+// k may send.
+func (l *limiter) take(k *keeper, t *Traits, now, rank time.Duration, asked bool) (place, bool) {
 	if len(t.Hosts) == 0 {
-		return true
+		return place{}, true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.host(t.Hosts[0], t.Limits)
 	q := &h.waiting[queue(asked)]
 	if len(*q) == 0 && h.free(now, asked) {
-		h.book(now, asked)
-		h.inFlight++
-		return true
+		return h.admit(now, asked), true
 	}
-	heap.Push(q, waiter{k, expires})
-	return false
+	heap.Push(q, waiter{k, rank})
+	return place{}, false
 }
 
-// again books a further request of a renewal that already holds a place; it
-// reports 0 or when the window lets it go.
-func (l *limiter) again(t *Traits, now time.Duration, asked bool) time.Duration {
+// opens is when the window of a host has room, 0 where nothing limits it.
+func (l *limiter) opens(t *Traits, now time.Duration, asked bool) time.Duration {
+	if len(t.Hosts) == 0 {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.host(t.Hosts[0], t.Limits).windowFree(now, asked)
+}
+
+// once books a request that belongs to no renewal; it reports 0 or when the window
+// lets it go.
+func (l *limiter) once(t *Traits, now time.Duration) time.Duration {
 	if len(t.Hosts) == 0 {
 		return 0
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.host(t.Hosts[0], t.Limits)
-	if at := h.windowFree(now, asked); at > now {
+	if at := h.windowFree(now, false); at > now {
 		return at
 	}
-	h.book(now, asked)
+	h.book(now, false)
 	return 0
 }
 
-// release gives a place back and reports whether somebody waits for it.
-func (l *limiter) release(t *Traits) bool {
+// enter gives a place to a logout, which no window counts, unless all are taken.
+// Whoever gets none is told when one comes free.
+func (l *limiter) enter(t *Traits) (place, bool) {
 	if len(t.Hosts) == 0 {
-		return false
+		return place{}, true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.host(t.Hosts[0], t.Limits)
-	h.inFlight--
-	return len(h.waiting[0])+len(h.waiting[1]) > 0
+	if h.inFlight >= h.most() {
+		h.leaving = true
+		return place{}, false
+	}
+	h.inFlight++
+	return place{h: h, spent: true}, true
 }
 
-// release gives a place back; the loop hands it to the next.
-func (a *Agent) release(t *Traits) {
-	if a.limits.release(t) {
+// again books a further request for p, unless its latest was not sent; it reports 0
+// or when the window lets it go.
+func (l *limiter) again(p *place, now time.Duration, asked bool) time.Duration {
+	if p.h == nil || !p.spent {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at := p.h.windowFree(now, asked); at > now {
+		return at
+	}
+	p.h.book(now, asked)
+	p.booked, p.asked, p.spent = now, asked, false
+	return 0
+}
+
+// release ends p, takes back its booking if nothing was sent, and reports whether
+// somebody waits for either.
+func (l *limiter) release(p *place) bool {
+	if p.h == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !p.spent {
+		p.h.unbook(p.booked, p.asked)
+	}
+	p.h.inFlight--
+	wanted := len(p.h.waiting[0])+len(p.h.waiting[1]) > 0 || p.h.leaving
+	p.h.leaving = false
+	return wanted
+}
+
+// release ends p; the loop hands it to the next.
+func (a *Agent) release(p *place) {
+	if a.limits.release(p) {
 		a.poke()
 	}
 }
@@ -142,8 +212,12 @@ func (l *limiter) forget(k *keeper) {
 
 // ready calls start for every queued keeper that now holds a reservation and
 // returns when the next window opens (forever if none waits for one).
-func (l *limiter) ready(now time.Duration, start func(*keeper)) time.Duration {
-	var admitted []*keeper
+func (l *limiter) ready(now time.Duration, start func(*keeper, place)) time.Duration {
+	type ticket struct {
+		k *keeper
+		p place
+	}
+	var admitted []ticket
 	next := forever
 	l.mu.Lock()
 	for _, h := range l.hosts {
@@ -151,9 +225,7 @@ func (l *limiter) ready(now time.Duration, start func(*keeper)) time.Duration {
 			q := &h.waiting[queue(asked)]
 			for len(*q) > 0 && h.free(now, asked) {
 				w := heap.Pop(q).(waiter)
-				h.book(now, asked)
-				h.inFlight++
-				admitted = append(admitted, w.k)
+				admitted = append(admitted, ticket{w.k, h.admit(now, asked)})
 			}
 			if at := h.windowFree(now, asked); len(*q) > 0 && at > now {
 				next = min(next, at)
@@ -161,8 +233,8 @@ func (l *limiter) ready(now time.Duration, start func(*keeper)) time.Duration {
 		}
 	}
 	l.mu.Unlock()
-	for _, k := range admitted {
-		start(k)
+	for _, t := range admitted {
+		start(t.k, t.p)
 	}
 	return next
 }
@@ -179,11 +251,15 @@ func (l *limiter) waitingByHost() map[string]int {
 }
 
 func (h *host) free(now time.Duration, asked bool) bool {
-	most := h.lim.Concurrency
-	if most == 0 {
-		most = defaultConcurrency
+	return h.inFlight < h.most() && h.windowFree(now, asked) <= now
+}
+
+// most is how many requests may be under way.
+func (h *host) most() int {
+	if h.lim.Concurrency == 0 {
+		return defaultConcurrency
 	}
-	return h.inFlight < most && h.windowFree(now, asked) <= now
+	return h.lim.Concurrency
 }
 
 // windowFree is when the window of requests has room; callers get a third of it.
@@ -202,6 +278,13 @@ func (h *host) windowFree(now time.Duration, asked bool) time.Duration {
 	return at
 }
 
+// admit books a request and gives it a place.
+func (h *host) admit(now time.Duration, asked bool) place {
+	h.book(now, asked)
+	h.inFlight++
+	return place{h: h, booked: now, asked: asked}
+}
+
 func (h *host) book(now time.Duration, asked bool) {
 	if h.lim.Requests == 0 {
 		return
@@ -212,6 +295,29 @@ func (h *host) book(now time.Duration, asked bool) {
 	if asked {
 		h.asked = append(h.asked, now)
 	}
+}
+
+// unbook takes back a request that was booked and not sent.
+func (h *host) unbook(at time.Duration, asked bool) {
+	if !drop(&h.sent, at) {
+		return // it has left the window, or there is none
+	}
+	h.booked--
+	h.ahead++
+	if asked {
+		drop(&h.asked, at)
+	}
+}
+
+// drop takes the last t out of times and reports whether there was one.
+func drop(times *[]time.Duration, t time.Duration) bool {
+	for i, at := range slices.Backward(*times) {
+		if at == t {
+			*times = slices.Delete(*times, i, i+1)
+			return true
+		}
+	}
+	return false
 }
 
 // prune forgets what has left the window.
@@ -230,15 +336,15 @@ func since(times []time.Duration, t time.Duration) []time.Duration {
 }
 
 type waiter struct {
-	k       *keeper
-	expires time.Duration
+	k    *keeper
+	rank time.Duration
 }
 
-// waiters is a heap by expiry.
+// waiters is a heap by rank.
 type waiters []waiter
 
 func (w waiters) Len() int           { return len(w) }
-func (w waiters) Less(i, j int) bool { return w[i].expires < w[j].expires }
+func (w waiters) Less(i, j int) bool { return w[i].rank < w[j].rank }
 func (w waiters) Swap(i, j int)      { w[i], w[j] = w[j], w[i] }
 func (w *waiters) Push(x any)        { *w = append(*w, x.(waiter)) }
 func (w *waiters) Pop() any {

@@ -14,6 +14,7 @@ type owedLogout struct {
 	generation  uint64
 	session     Session
 	at          time.Duration
+	byWall      bool // the wall clock told at, when the machine started
 	tries       int
 }
 
@@ -54,10 +55,21 @@ func (a *Agent) loadLogouts(now Instant) error {
 		if err := json.Unmarshal(value, &s); err != nil {
 			return fmt.Errorf("decode an owed logout: %w", err)
 		}
-		a.logouts = append(a.logouts, &owedLogout{name: s.Name, fingerprint: s.Fingerprint, generation: s.Generation, at: s.At.boot(now, a.bootID),
+		a.logouts = append(a.logouts, &owedLogout{name: s.Name, fingerprint: s.Fingerprint, generation: s.Generation, at: s.At.boot(now, a.bootID), byWall: s.At.BootID != a.bootID,
 			session: Session{Token: NewSecret(s.Token), RefreshToken: NewSecret(string(s.RefreshToken)), Extra: s.Extra, Private: NewSecret(s.Private), Seed: s.Seed}})
 		return nil
 	})
+}
+
+// shiftLogouts moves those whose time the wall clock told, which stepped by d.
+func (a *Agent) shiftLogouts(d time.Duration) {
+	a.logoutMu.Lock()
+	defer a.logoutMu.Unlock()
+	for _, o := range a.logouts {
+		if o.byWall {
+			o.at -= d
+		}
+	}
 }
 
 // endSessions starts the logouts that are due and returns when the next one is.
@@ -71,10 +83,20 @@ func (a *Agent) endSessions(now Instant) time.Duration {
 			rest = append(rest, o)
 			continue
 		}
+		var p place
+		src := a.sourceOf(o.name, o.fingerprint)
+		if src != nil {
+			var free bool
+			if p, free = a.limits.enter(src.Traits()); !free {
+				rest = append(rest, o) // a place that comes free wakes the loop
+				continue
+			}
+		}
 		a.work.Add(1)
 		go func() {
 			defer a.work.Done()
-			a.endSession(a.lasting, o)
+			defer a.release(&p)
+			a.endSession(a.lasting, src, o)
 		}()
 	}
 	clear(a.logouts[len(rest):])
@@ -83,8 +105,7 @@ func (a *Agent) endSessions(now Instant) time.Duration {
 }
 
 // endSession logs out once. What cannot be ended is left to die by itself.
-func (a *Agent) endSession(ctx context.Context, o *owedLogout) {
-	src := a.sourceOf(o.name, o.fingerprint)
+func (a *Agent) endSession(ctx context.Context, src Source, o *owedLogout) {
 	err := error(nil)
 	if src != nil {
 		err = logout(ctx, src, o.session)

@@ -32,12 +32,49 @@ type record struct {
 	sessionEnd   time.Duration // as the server told it
 	refreshEnd   time.Duration
 	idleEnd      time.Duration
-	note         *string // nil: none
+	tried        time.Duration // when the last login failed for want of another config or of a person
+	note         *string       // nil: none
 	seed         string
 	refreshes    int32
-	spending     bool // a request that spends the refresh token is under way
-	dead         bool // the session is over, so its first refresh token is spent
-	loggedOut    bool // a manager ended the session; only SignIn begins another
+	spending     bool   // a request that spends the refresh token is under way
+	forPerson    bool   // tried was for want of a person
+	byWall       clocks // those that were read off the wall clock since the machine started
+	dead         bool   // the session is over, so its first refresh token is spent
+	loggedOut    bool   // a manager ended the session; only SignIn begins another
+}
+
+// clocks are some of a record's.
+type clocks uint8
+
+const (
+	clockIssued clocks = 1 << iota // and the expiry
+	clockLogin
+	clockSession
+	clockRefresh
+	clockIdle
+	allClocks clocks = 1<<iota - 1
+)
+
+// shift moves the clocks that the wall clock told, once that was found to have been
+// wrong: it stepped by d.
+func (r *record) shift(d time.Duration) {
+	for _, c := range []struct {
+		which clocks
+		at    *time.Duration
+	}{
+		{clockIssued, &r.issued}, {clockIssued, &r.expiry}, {clockLogin, &r.loginSent},
+		{clockSession, &r.sessionEnd}, {clockRefresh, &r.refreshEnd}, {clockIdle, &r.idleEnd},
+	} {
+		if r.byWall&c.which != 0 && *c.at != 0 {
+			*c.at -= d
+		}
+	}
+}
+
+// endSession forgets the session, and keeps the token.
+func (r *record) endSession() {
+	r.refreshToken, r.private, r.extra, r.seed, r.refreshes, r.dead = Secret{}, Secret{}, nil, "", 0, false
+	r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd = 0, 0, 0, 0
 }
 
 // noted keeps a note where there is one.
@@ -69,6 +106,7 @@ type stored struct {
 	Type         string            `json:"type,omitempty"`
 	Extra        map[string]string `json:"extra,omitempty"`
 	Clocks       storedClocks      `json:"clocks"`
+	ForPerson    bool              `json:"for_person,omitempty"`
 	Life         time.Duration     `json:"life,omitempty"`
 	Jitter       time.Duration     `json:"jitter,omitempty"`
 	RefreshToken int               `json:"refresh_token_length,omitempty"`
@@ -77,6 +115,7 @@ type stored struct {
 	Spending     bool              `json:"spending,omitempty"`
 	Note         string            `json:"note,omitempty"`
 	Seed         string            `json:"seed,omitempty"`
+	ByWall       clocks            `json:"by_wall,omitempty"`
 	Dead         bool              `json:"dead,omitempty"`
 	LoggedOut    bool              `json:"logged_out,omitempty"`
 }
@@ -88,6 +127,7 @@ type storedClocks struct {
 	SessionEnd time.Duration `json:"session_end,omitempty"`
 	RefreshEnd time.Duration `json:"refresh_end,omitempty"`
 	IdleEnd    time.Duration `json:"idle_end,omitempty"`
+	Tried      time.Duration `json:"tried,omitempty"`
 }
 
 // encode appends the bytes that the store seals to b.
@@ -96,8 +136,8 @@ func (r *record) encode(b []byte, now Instant, bootID string) ([]byte, error) {
 	head, err := json.Marshal(stored{
 		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
 		Token: len(token), Type: r.typ, Extra: r.extra,
-		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd}, Life: r.life, Jitter: r.jitter,
-		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.noteText(), Seed: r.seed, Dead: r.dead, LoggedOut: r.loggedOut,
+		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd, r.tried}, ForPerson: r.forPerson, Life: r.life, Jitter: r.jitter,
+		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.noteText(), Seed: r.seed, ByWall: r.byWall, Dead: r.dead, LoggedOut: r.loggedOut,
 	})
 	b = slices.Grow(b, len(head)+1+len(token)+len(refresh))
 	b = append(append(b, head...), '\n')
@@ -123,7 +163,10 @@ func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect b
 		token: NewSecret(string(texts[:s.Token])), typ: s.Type, extra: s.Extra,
 		issued: at(c.Issued), expiry: at(c.Expiry), life: s.Life, jitter: s.Jitter,
 		refreshToken: NewSecret(string(texts[s.Token:])), private: NewSecret(s.Private), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
-		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), refreshes: s.Refreshes, spending: s.Spending, note: noted(s.Note), seed: s.Seed, dead: s.Dead, loggedOut: s.LoggedOut,
+		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), tried: at(c.Tried), forPerson: s.ForPerson, refreshes: s.Refreshes, spending: s.Spending, note: noted(s.Note), seed: s.Seed, dead: s.Dead, loggedOut: s.LoggedOut,
+	}
+	if r.byWall = s.ByWall; s.Saved.BootID != bootID {
+		r.byWall = allClocks
 	}
 	suspect = s.Saved.BootID != bootID && now.Wall.Before(s.Saved.Wall)
 	return r, suspect, nil

@@ -163,7 +163,7 @@ func TestRequestWindowOnADiskThatHangs(t *testing.T) {
 		var said atomic.Bool
 		began := time.Now()
 		for range 20 {
-			l.again(traits, w.now().Boot, false)
+			l.once(traits, w.now().Boot)
 			all.Go(func() {
 				if l.keep(t.Context(), w.now(), traits, time.Second) != nil {
 					said.Store(true)

@@ -120,10 +120,11 @@ func (v *view) due() time.Duration {
 		return v.now
 	}
 	d := v.expires - v.lead - v.jitter
-	if v.refreshable && v.idleEnd != 0 {
+	first := v.issued + gap(v.life, v.minGap)
+	if v.refreshable && v.idleEnd > first { // else no refresh could keep it
 		d = min(d, v.idleEnd-v.lead)
 	}
-	d = max(d, v.issued+gap(v.life, v.minGap))
+	d = max(d, first)
 	if v.asked || v.over {
 		d = v.now
 	}
@@ -168,8 +169,20 @@ func (v *view) wantsLogin(t time.Duration) bool {
 	if end := v.sessionEnd(); end != forever && (end-t < v.life || end-v.expires < coarse) {
 		return true
 	}
+	return v.refreshFails(t)
+}
+
+// refreshFails says that at t refreshing has failed for half the lead or to the
+// expiry. What failed before it was due, at a caller's wish, put nothing at stake.
+func (v *view) refreshFails(t time.Duration) bool {
 	failing := v.refresh.since
-	return failing != 0 && (t-failing >= v.lead/2 || t >= v.expires)
+	if failing == 0 {
+		return false
+	}
+	if !v.asked {
+		failing = max(failing, v.expires-v.lead-v.jitter)
+	}
+	return t-failing >= v.lead/2 || t >= v.expires
 }
 
 // loginDue brings a failing login forward: it is tried again as soon as it may,

@@ -35,6 +35,18 @@ type Problem struct {
 	unsent bool      // nothing left this machine, so another try costs nothing
 }
 
+// mayBeOver says that somebody may have mended what it tells of, so that a manager's
+// wish for a try is worth one.
+func (p *Problem) mayBeOver() bool {
+	switch p.Kind {
+	case NeedsHuman:
+		return false
+	case Transient, ClockOff, Misconfigured:
+		return true
+	}
+	return p.unsent
+}
+
 // at is p as long as its lane is held back until notBefore.
 func (p Problem) at(notBefore time.Duration, now Instant) Problem {
 	if !p.Until.IsZero() {
@@ -106,7 +118,7 @@ func (k *keeper) valid(now Instant) bool {
 // lifeOf is the life that schedules reckon with: the last known, else the
 // declared one, else none.
 func (k *keeper) lifeOf() time.Duration {
-	if k.rec.life > 0 {
+	if k.rec.life > 0 && !k.moved() {
 		return k.rec.life
 	}
 	return k.src.Traits().Life
@@ -117,12 +129,23 @@ const unknownLead = time.Minute
 
 // lead is the effective lead.
 func (k *keeper) lead() time.Duration {
+	lead, _ := k.leadCut()
+	return lead
+}
+
+// leadCut is the effective lead, and whether it is shorter than was wished for: so
+// that renewals stay min_interval apart, or a quarter of the life.
+func (k *keeper) leadCut() (lead time.Duration, cut bool) {
 	life := k.lifeOf()
 	if life == 0 {
-		return unknownLead
+		return unknownLead, false
 	}
-	lead, _ := Lead(life, k.renewal().Before)
-	return lead
+	when := k.renewal()
+	lead, cut = Lead(life, when.Before)
+	if most := max(life-gap(life, when.minInterval()), life/8); lead > most {
+		return most, true
+	}
+	return lead, cut
 }
 
 func (k *keeper) minInterval() time.Duration { return k.renewal().minInterval() }
@@ -138,6 +161,9 @@ func (k *keeper) session(now Instant) (Source, Session) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := &k.rec
+	if k.moved() {
+		return k.src, Session{} // that of another source
+	}
 	return k.src, Session{
 		Token: r.token, RefreshToken: r.refreshToken, Extra: r.extra, Private: r.private, Seed: r.seed, Dead: r.dead,
 		Valid: r.has() && r.expiry > now.Boot,
@@ -155,13 +181,19 @@ func (k *keeper) view(now Instant) view {
 	if r.loggedOut {
 		login.notBefore, refresh.notBefore = forever, forever
 	}
+	if k.moved() {
+		// Its session is of another source, to which the config may yet go back.
+		moved := *r
+		moved.endSession()
+		r = &moved
+	}
 	return view{
 		now: now.Boot, has: r.has() && !k.suspect,
 		issued: r.issued, expires: r.expiry, life: k.lifeOf(), lead: k.lead(), jitter: r.jitter,
 		minGap: k.minInterval(), sent: k.sent,
 		refreshable: t.CanRefresh && (r.loginSent != 0 || t.SelfStart),
 		hardEnd:     r.hardEnd(t.Session), refreshEnd: r.refreshEnd, idleEnd: r.idleEnd, left: left,
-		needsPerson: t.NeedsPerson, over: k.over, preferLogin: k.preferLogin, asked: k.asked.wanted || k.moved(),
+		needsPerson: t.NeedsPerson, over: k.over, preferLogin: k.preferLogin, asked: k.isAsked(now) || k.moved(),
 		login: login, refresh: refresh,
 	}
 }
@@ -177,13 +209,23 @@ func (k *keeper) ask(scheduled bool) {
 	k.asked = asked{wanted: true, scheduled: scheduled, seq: k.asked.seq + 1}
 }
 
-// byScheduleLater says that the schedule alone would not renew now: what is due
-// was asked for by a caller.
-func (k *keeper) byScheduleLater(now Instant) bool {
+// isAsked says that a wish for a renewal may be granted now. k.mu is held.
+func (k *keeper) isAsked(now Instant) bool {
+	return k.asked.wanted && (k.asked.scheduled || k.askAfter <= now.Boot)
+}
+
+// isRefused says that an API has refused the token that is current. k.mu is held.
+func (k *keeper) isRefused() bool {
+	return k.rec.generation != 0 && k.refused == k.rec.generation
+}
+
+// bySchedule is when the schedule alone would renew: what is due before was asked for
+// by a caller. k.mu is held.
+func (k *keeper) bySchedule(now Instant) time.Duration {
 	v := k.view(now)
 	v.asked = k.moved()
 	_, at := decide(v)
-	return at > now.Boot
+	return at
 }
 
 // loginPlan is what the ledger needs to know of the login to come.
@@ -227,7 +269,7 @@ func (k *keeper) poke(p poke) {
 		k.epoch++
 		k.free()
 		if k.src.Traits().SelfStart {
-			k.over = false
+			k.over, k.ended = false, false
 		}
 	case pokeAccount:
 		k.freed = true

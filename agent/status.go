@@ -75,25 +75,29 @@ func (t Token) Status() Status {
 	}
 	if r.has() {
 		s.IssuedAt, s.ExpiresAt = at(r.issued), at(r.expiry)
-		s.Refused = k.refused == r.generation && r.generation != 0
+		s.Refused = k.isRefused()
 	}
 	if n := tr.Session.MaxRefreshes; n > 0 {
 		left := max(0, n-int(r.refreshes))
 		s.RefreshesLeft = &left
 	}
 	if life := k.lifeOf(); life > 0 {
-		lead, cut := Lead(life, k.renewal().Before)
+		lead, cut := k.leadCut()
 		s.LifeSeconds, s.LeadSeconds, s.LeadCut = life.Seconds(), lead.Seconds(), cut
 	}
 	step, next := decide(k.view(now))
-	if next = max(next, k.retryUntil); next != forever {
+	if k.queued != notQueued && len(tr.Hosts) > 0 {
+		s.WaitingFor = tr.Hosts[0]
+		next = max(next, k.a.limits.opens(tr, now.Boot, k.queued == queuedAsked))
+	}
+	if !k.asked.wanted && !k.moved() {
+		next = max(next, k.retryUntil)
+	}
+	if next != forever {
 		s.NextRenewal = now.At(next)
 	}
 	s.NextStep = step
 	s.Lapses = s.Valid && next > r.expiry
-	if k.queued != notQueued && len(tr.Hosts) > 0 {
-		s.WaitingFor = tr.Hosts[0]
-	}
 	for _, l := range []*lane{&k.login, &k.refresh} {
 		if l.problem != nil {
 			s.Problems = append(s.Problems, l.problem.at(l.notBefore, now))

@@ -15,7 +15,7 @@ func (a *Agent) TryLogin(ctx context.Context, src Source) (*Grant, error) {
 		return nil, err
 	}
 	t := src.Traits()
-	if at := a.limits.again(t, now.Boot, false); at != 0 {
+	if at := a.limits.once(t, now.Boot); at != 0 {
 		return nil, &Error{Kind: Throttled, Step: StepLogin, Detail: "the limit of requests to " + t.Hosts[0] + " is reached",
 			Hint: "it opens in " + (at - now.Boot).Round(time.Second).String(), Wait: at - now.Boot, Unsent: true}
 	}

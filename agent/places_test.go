@@ -1,0 +1,476 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A reload that gives a queued token another host leaves nothing behind at the old
+// one.
+func TestQueuedTokenMovesToAnotherHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		one := HostLimits{Concurrency: 1}
+		hog := long(w, time.Hour)
+		hog.traits.Limits, hog.traits.Fingerprint, hog.slow = one, "hog", 20*time.Second
+		c := long(w, time.Hour)
+		c.traits.Limits, c.traits.Fingerprint = one, "c"
+		moved := long(w, time.Hour)
+		moved.traits.Fingerprint, moved.traits.Hosts, moved.traits.Limits = "c2", []string{"other.test:443"}, one
+		w.run(&Spec{Name: "hog", Source: hog})
+		defer w.shutdown()
+		time.Sleep(time.Second)
+		_ = w.a.Apply([]*Spec{{Name: "hog", Source: hog}, {Name: "c", Source: c}}, nil)
+		time.Sleep(time.Second)
+		if s := w.token("c").Status(); s.WaitingFor == "" {
+			t.Fatalf("%+v", s)
+		}
+		_ = w.a.Apply([]*Spec{{Name: "hog", Source: hog}, {Name: "c", Source: moved}}, nil)
+		d, ok := until(15*time.Second, func() bool { return w.valid("c") })
+		t.Logf("c on its new, idle host: valid %v after %v", ok, d)
+		hog.set(func(f *fakeSource) { f.slow = 0 })
+		time.Sleep(time.Minute)
+		fresh := long(w, time.Hour)
+		fresh.traits.Limits, fresh.traits.Fingerprint = one, "fresh"
+		_ = w.a.Apply([]*Spec{{Name: "hog", Source: hog}, {Name: "c", Source: moved}, {Name: "fresh", Source: fresh}}, nil)
+		d, ok = until(24*time.Hour, func() bool { return w.valid("fresh") })
+		t.Logf("fresh token of the old host: valid %v after %v; hog valid %v; status %+v", ok, d, w.valid("hog"), w.token("fresh").Status())
+		w.a.limits.mu.Lock()
+		for n, h := range w.a.limits.hosts {
+			t.Logf("%s: inFlight %d", n, h.inFlight)
+		}
+		w.a.limits.mu.Unlock()
+		if !ok {
+			t.Error("the old host is blocked for ever")
+		}
+	})
+}
+
+// Limits that a reload takes away, or raises, hold nobody any more.
+func TestLimitsThatGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 10*time.Minute)
+		w.run()
+		defer w.shutdown()
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: f}}, map[string]HostLimits{"api.test:443": {Requests: 1, Per: 6 * time.Hour}})
+		w.waitInvalidAfterFirst("c")
+		t.Log(brief(w.token("c").Status(), w))
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: f}}, nil)
+		if d, ok := until(24*time.Hour, func() bool { return w.valid("c") }); !ok || d > time.Minute {
+			t.Errorf("hosts: removed: valid (%v) after %v", ok, d)
+		}
+		for range 3600 {
+			time.Sleep(time.Second)
+			w.mustValid("c")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 10*time.Minute)
+		f.traits.Limits = HostLimits{Requests: 1, Per: 6 * time.Hour}
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		w.waitInvalidAfterFirst("c")
+		g := long(w, 10*time.Minute)
+		g.traits.Limits = HostLimits{Requests: 100, Per: 6 * time.Hour}
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: g}}, nil)
+		if d, ok := until(24*time.Hour, func() bool { return w.valid("c") }); !ok || d > time.Minute {
+			t.Errorf("limits: of the source raised: valid (%v) after %v", ok, d)
+		}
+	})
+}
+
+// Whoever only waits for an account has sent nothing, and spends nothing of its
+// host's window.
+func TestWaitersForAnAccountSpendNoWindow(t *testing.T) {
+	for _, n := range []int{10, 20, 40} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, 4*time.Hour)
+				f.slow = 400 * time.Millisecond
+				f.traits.Limits = HostLimits{Requests: 100, Per: 5 * time.Minute}
+				var specs []*Spec
+				for i := range n {
+					specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: again{f}})
+				}
+				w.run(specs...)
+				defer w.shutdown()
+				time.Sleep(30 * time.Second)
+				w.a.limits.mu.Lock()
+				h := w.a.limits.hosts["api.test:443"]
+				booked := len(h.sent)
+				w.a.limits.mu.Unlock()
+				l, r := f.counts()
+				d, ok := until(2*time.Hour, func() bool {
+					for _, s := range specs {
+						if !w.valid(s.Name) {
+							return false
+						}
+					}
+					return true
+				})
+				w.a.limits.mu.Lock()
+				total := h.booked
+				w.a.limits.mu.Unlock()
+				l2, _ := f.counts()
+				t.Logf("after 30 s: %d requests sent, %d booked in the window; all valid (%v) after %v more; %d booked for %d sent", l+r, booked, ok, d, total, l2)
+				if total > 2*n {
+					t.Errorf("%d tokens: %d requests counted, %d sent", n, total, l2)
+				}
+			})
+		})
+	}
+}
+
+// A place that comes free while the token is saved is not lost to it.
+func TestPlaceThatComesDuringASave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 9*time.Minute)
+		f.traits.Limits = HostLimits{Requests: 1, Per: 5 * time.Minute}
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(time.Second)
+		// the window is spent just now by a caller; c is due at 4.5 min+
+		time.Sleep(4*time.Minute + 50*time.Second) // due at 4.5 min, queued until 5 min
+		t.Log(brief(w.token("c").Status(), w))
+		time.Sleep(7500 * time.Millisecond)
+		w.store.slowDown(4 * time.Second)
+		k := w.token("c").k
+		k.mu.Lock()
+		k.saveSoon()
+		k.mu.Unlock()
+		w.a.push(k, 0)
+		time.Sleep(10 * time.Second)
+		w.store.slowDown(0)
+		l, r := f.counts()
+		t.Log(l, r, brief(w.token("c").Status(), w))
+		bad := 0
+		for range 600 {
+			time.Sleep(time.Second)
+			if !w.valid("c") {
+				bad++
+			}
+		}
+		if bad > 0 {
+			t.Errorf("no valid token for %d s", bad)
+		}
+	})
+}
+
+// Who waits for a window says when it opens, and that the token lapses before.
+func TestStatusOfTheQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 10*time.Minute)
+		f.traits.Limits = HostLimits{Requests: 1, Per: 6 * time.Hour}
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(9 * time.Minute)
+		s := w.token("c").Status()
+		if !s.Lapses || s.NextRenewal.Before(w.now().Wall.Add(time.Hour)) {
+			t.Errorf("lapses %v, next renewal in %v; the window opens in 5 h 51 min", s.Lapses, s.NextRenewal.Sub(w.now().Wall))
+		}
+	})
+}
+
+// Tokens whose server hangs take turns with the good one, which never lapses.
+func TestTokensThatHangStarveNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		good := long(w, time.Hour)
+		specs := []*Spec{{Name: "good", Source: good}}
+		w.run(specs...)
+		defer w.shutdown()
+		synctest.Wait()
+		for i := range 17 {
+			h := long(w, time.Hour)
+			h.slow, h.traits.Fingerprint = time.Hour, "hang"
+			specs = append(specs, &Spec{Name: fmt.Sprint("h", i), Source: &principal{h, fmt.Sprint("p", i)}})
+		}
+		_ = w.a.Apply(specs, nil)
+		bad := 0
+		for range 6 * 3600 {
+			time.Sleep(time.Second)
+			if !w.valid("good") {
+				bad++
+			}
+		}
+		if bad > 0 {
+			t.Errorf("good has no valid token for %d s of %d", bad, 6*3600)
+		}
+	})
+}
+
+// With two places, too.
+func TestTokensThatHangInAFewPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		good := long(w, time.Hour)
+		good.traits.Limits = HostLimits{Concurrency: 2}
+		specs := []*Spec{{Name: "good", Source: good}}
+		w.run(specs...)
+		defer w.shutdown()
+		synctest.Wait()
+		for i := range 5 {
+			h := long(w, time.Hour)
+			h.slow, h.traits.Fingerprint, h.traits.Limits = time.Hour, "hang", HostLimits{Concurrency: 2}
+			specs = append(specs, &Spec{Name: string(rune('a' + i)), Source: &principal{h, string(rune('a' + i))}})
+		}
+		_ = w.a.Apply(specs, nil)
+		bad := 0
+		for range 6 * 3600 {
+			time.Sleep(time.Second)
+			if !w.valid("good") {
+				bad++
+			}
+		}
+		if bad > 0 {
+			t.Errorf("good has no valid token for %d s of %d", bad, 6*3600)
+		}
+	})
+}
+
+// Tokens that fail unsent leave the window to the good one.
+func TestFailingTokensLeaveTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		lim := HostLimits{Requests: 100, Per: 5 * time.Minute}
+		good := long(w, time.Hour)
+		good.traits.Limits = lim
+		specs := []*Spec{{Name: "good", Source: good}}
+		w.run(specs...)
+		defer w.shutdown()
+		synctest.Wait()
+		for i := range 4 {
+			h := long(w, time.Hour)
+			h.traits.Limits, h.traits.Fingerprint = lim, "h"
+			h.fault = func(s Step) error {
+				return &Error{Kind: Transient, Step: s, Detail: "the proxy did not connect", Unsent: true}
+			}
+			specs = append(specs, &Spec{Name: fmt.Sprint("h", i), Source: &principal{h, fmt.Sprint("p", i)}})
+		}
+		_ = w.a.Apply(specs, nil)
+		bad := 0
+		for range 6 * 3600 {
+			time.Sleep(time.Second)
+			if !w.valid("good") {
+				bad++
+			}
+		}
+		if bad > 0 {
+			t.Errorf("good has no valid token for %d s of %d", bad, 6*3600)
+		}
+	})
+}
+
+// What never left this machine is not counted as sent.
+func TestUnsentSpendsNoWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.traits.CanRefresh = false
+		f.traits.Limits = HostLimits{Requests: 20, Per: 4 * time.Hour} // five times what the schedule needs
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(44 * time.Minute)
+		f.set(func(f *fakeSource) {
+			f.fault = func(s Step) error { return &Error{Kind: Transient, Step: s, Detail: "no route", Unsent: true} }
+		})
+		time.Sleep(40 * time.Minute) // the network is away
+		heals(f)
+		t.Log(brief(w.token("c").Status(), w))
+		d, ok := until(10*time.Hour, func() bool { return w.valid("c") })
+		if !ok || d > 6*time.Minute {
+			t.Errorf("valid (%v) %v after the network was back, though nothing had been sent", ok, d)
+		}
+	})
+}
+
+// Where the session turns out to be over, the login is the schedule's, whoever
+// asked.
+func TestCallersShareHoldsNoLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := newFake(w.now)
+		f.maxAge, f.traits.Session = 1<<60, SessionLimits{}
+		f.traits.Limits = HostLimits{Requests: 30, Per: 5 * time.Minute}
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(5 * time.Second)
+		for i := range 9 { // several callers
+			g := w.token("c").Current().Generation
+			_ = w.token("c").Refresh(t.Context(), Caller{ID: fmt.Sprint("uid ", i)})
+			until(time.Minute, func() bool { return w.token("c").Current().Generation > g })
+		}
+		f.set(func(f *fakeSource) {
+			f.fault = func(s Step) error {
+				if s == StepRefresh {
+					return &Error{Kind: SessionOver, Step: s, Detail: "server answered 401"}
+				}
+				return nil
+			}
+		})
+		time.Sleep(2 * time.Second)
+		_, _ = w.token("c").Reject(w.token("c").Current().Generation, Caller{ID: "uid 77"})
+		time.Sleep(3 * time.Second)
+		t.Log(brief(w.token("c").Status(), w))
+		lapsed := 0
+		for range 400 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if !w.valid("c") {
+				lapsed++
+			}
+		}
+		if l, r := f.counts(); lapsed > 0 {
+			t.Errorf("no valid token for %d s; %d requests of 30 were sent", lapsed, l+r)
+		}
+	})
+}
+
+// Many callers who refuse each token hold up no renewal that is due.
+func TestCallersShareHoldsNoSchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 20*time.Second)
+		f.traits.CanRefresh = false
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(2 * time.Second)
+		bad := 0
+		for i := range 60 {
+			_, _ = w.token("c").Reject(w.token("c").Current().Generation, Caller{ID: string(rune('a' + i%20))})
+			for range 20 {
+				time.Sleep(100 * time.Millisecond)
+				if !w.valid("c") {
+					bad++
+				}
+			}
+		}
+		l, _ := f.counts()
+		if bad > 0 {
+			t.Errorf("no valid token for %d tenths of a second of 1200; %d logins in 2 min", bad, l)
+		}
+	})
+}
+
+// Nor does one.
+func TestOneCallerHoldsNoSchedule(t *testing.T) {
+	for _, life := range []time.Duration{20 * time.Second, time.Minute} {
+		t.Run(life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, life)
+				f.traits.CanRefresh = false
+				w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+				defer w.shutdown()
+				time.Sleep(2 * time.Second)
+				bad := 0
+				for range 6000 {
+					_, _ = w.token("c").Reject(w.token("c").Current().Generation, Caller{ID: "one"})
+					time.Sleep(100 * time.Millisecond)
+					if !w.valid("c") {
+						bad++
+					}
+				}
+				l, _ := f.counts()
+				if bad > 0 {
+					t.Errorf("no valid token for %d tenths of a second of 6000; %d logins in 10 min", bad, l)
+				}
+			})
+		})
+	}
+}
+
+// A token that logs in often takes none of the budget that its neighbour on the
+// account needs.
+func TestNeighbourOfShortLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		fast, slow := long(w, 8*time.Second), long(w, time.Hour)
+		fast.traits.CanRefresh, slow.traits.CanRefresh = false, false
+		slow.traits.Fingerprint = "slow"
+		w.run(&Spec{Name: "fast", Source: fast}, &Spec{Name: "slow", Source: slow})
+		defer w.shutdown()
+		lapsed := 0
+		for range 24 * 60 {
+			time.Sleep(time.Minute)
+			if !w.valid("slow") {
+				lapsed++
+			}
+		}
+		l, _ := slow.counts()
+		m, _ := fast.counts()
+		if lapsed > 1 {
+			t.Errorf("slow has no valid token in %d of 1440 minutes, %d logins; fast %d logins", lapsed, l, m)
+		}
+	})
+}
+
+// However many logouts are owed, a host sees no more at once than it sees renewals.
+func TestLogoutsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var specs []*Spec
+		f := long(w, time.Hour)
+		f.traits.CanRefresh, f.traits.CanLogout = false, true
+		x := &countLogouts{fakeSource: f}
+		for i := range 60 {
+			specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: x})
+		}
+		w.run(specs...)
+		time.Sleep(55 * time.Minute)
+		w.shutdown()
+		time.Sleep(20 * time.Minute)
+		x.most.Store(0)
+		w.run(specs...)
+		defer w.shutdown()
+		time.Sleep(10 * time.Second)
+		if most := x.most.Load(); most == 0 || most > defaultConcurrency {
+			t.Errorf("%d logouts at once to one host", most)
+		}
+	})
+}
+
+type countLogouts struct {
+	*fakeSource
+	most, now atomic.Int32
+}
+
+func (c *countLogouts) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	at, err := c.fakeSource.Prepare(ctx, step, s)
+	if err != nil || step != StepLogout {
+		return at, err
+	}
+	send := at.Send
+	at.Send = func(ctx context.Context) (*Grant, error) {
+		now := c.now.Add(1)
+		defer c.now.Add(-1)
+		if now > c.most.Load() { // the last to begin sees the most
+			c.most.Store(now)
+		}
+		time.Sleep(time.Second)
+		return send(ctx)
+	}
+	return at, nil
+}
+
+type principal struct {
+	*fakeSource
+	who string
+}
+
+func (p *principal) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	at, err := p.fakeSource.Prepare(ctx, step, s)
+	if err == nil {
+		at.Credential.Principal = p.who
+	}
+	return at, err
+}

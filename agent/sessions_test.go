@@ -1,0 +1,336 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A server that is ill says no to everything: the session that it refused is
+// refreshed again while the login is held.
+func TestSessionOfAnIllServer(t *testing.T) {
+	for _, c := range []struct {
+		life, ill time.Duration
+		rotate    bool          // a refresh token outlives the token
+		most      time.Duration // without a valid token
+	}{{time.Minute, 15 * time.Second, false, 0}, {10 * time.Second, 4 * time.Second, true, 2 * time.Minute}, {3 * time.Second, 2 * time.Second, true, 2 * time.Minute}} {
+		t.Run(c.life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := newFake(w.now)
+				f.rotate = c.rotate
+				f.life, f.maxAge, f.traits.Session = c.life, 8*time.Hour, SessionLimits{MaxAge: 8 * time.Hour}
+				w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+				defer w.shutdown()
+				time.Sleep(c.life / 3)
+				f.set(func(f *fakeSource) {
+					f.fault = func(s Step) error {
+						if s == StepRefresh {
+							return &Error{Kind: SessionOver, Step: s, Detail: "401"}
+						}
+						return &Error{Kind: Rejected, Step: s, Detail: "401"}
+					}
+				})
+				_, r0 := f.counts()
+				until(time.Minute, func() bool { _, r := f.counts(); return r > r0 })
+				time.Sleep(c.ill)
+				heals(f)
+				l1, r1 := f.counts()
+				lapsed := time.Duration(0)
+				for range 3600 {
+					time.Sleep(time.Second)
+					if !w.valid("c") {
+						lapsed += time.Second
+					}
+				}
+				l2, r2 := f.counts()
+				if lapsed > c.most {
+					t.Errorf("ill for %v: no valid token for %v; after it was well %d refreshes and %d logins; the session lives for hours", c.ill, lapsed, r2-r1, l2-l1)
+				}
+			})
+		})
+	}
+}
+
+// A login that failed is not told of when the session goes on without it.
+func TestLoginProblemEndsWithItsCause(t *testing.T) {
+	for _, kind := range []Kind{Rejected, SessionOver, ClockOff, Transient, Locked} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, time.Hour)
+				w.run(&Spec{Name: "c", Source: f})
+				defer w.shutdown()
+				synctest.Wait()
+				var logins atomic.Int32
+				f.set(func(f *fakeSource) {
+					f.fault = func(s Step) error {
+						if s == StepLogin {
+							logins.Add(1)
+							return &Error{Kind: kind, Step: s, Detail: "fault"}
+						}
+						return &Error{Kind: Transient, Step: s, Detail: "server answered 500"}
+					}
+				})
+				until(time.Hour, func() bool { return logins.Load() > 0 })
+				heals(f)
+				if d, ok := until(time.Hour, func() bool { return w.token("c").Current().Generation > 1 }); !ok {
+					t.Fatalf("%v %v", d, ok)
+				}
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				if s := w.token("c").Status(); s.State != StateValid {
+					t.Errorf("a day after all is well: %s", brief(s, w))
+				}
+			})
+		})
+	}
+}
+
+// Nor after its secret was changed.
+func TestHeldBesideAGoodSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		synctest.Wait()
+		var logins atomic.Int32
+		f.set(func(f *fakeSource) {
+			f.fault = func(s Step) error {
+				if s == StepLogin {
+					logins.Add(1)
+					return &Error{Kind: Rejected, Step: s, Detail: "fault"}
+				}
+				return &Error{Kind: Transient, Step: s, Detail: "server answered 500"}
+			}
+		})
+		until(2*time.Hour, func() bool { return logins.Load() > 0 })
+		heals(f)
+		until(2*time.Hour, func() bool { return w.token("c").Current().Generation > 1 })
+		time.Sleep(2 * time.Hour)
+		f.set(func(f *fakeSource) { f.password, f.right = "new", "new" })
+		w.token("c").SecretChanged()
+		time.Sleep(24 * time.Hour)
+		if s := w.token("c").Status(); s.State != StateValid {
+			t.Errorf("a day after a good secret was written: %s", brief(s, w))
+		}
+	})
+}
+
+// A refresh that failed before it was due puts nothing at stake.
+func TestFailedWishCostsNoSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		fails(f, Transient)
+		_ = w.token("c").Refresh(t.Context(), mgr)
+		time.Sleep(5 * time.Second)
+		heals(f)
+		t.Log(brief(w.token("c").Status(), w))
+		time.Sleep(12 * time.Hour)
+		t.Log(brief(w.token("c").Status(), w))
+		until(24*time.Hour, func() bool { return w.token("c").Current().Generation > 1 })
+		if l, r := f.counts(); l != 1 {
+			t.Errorf("%d logins, %d refreshes: a login though no refresh failed when it was due", l, r)
+		}
+	})
+}
+
+// A whole answer ends the row of those that were lost.
+func TestAmbiguousInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.rotate, f.traits.Rotates, f.traits.ReuseSafe = true, true, true
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		synctest.Wait()
+		n := 0
+		f.set(func(f *fakeSource) {
+			f.fault = func(s Step) error {
+				if s == StepLogin {
+					return nil
+				}
+				n++
+				switch n {
+				case 1, 3: // the answer is lost; shown again: a whole 503, the token unspent
+					return &Error{Kind: Ambiguous, Step: s, Detail: "lost"}
+				case 2:
+					return &Error{Kind: Transient, Step: s, Detail: "503"}
+				}
+				return nil
+			}
+		})
+		time.Sleep(2 * time.Hour)
+		if l, r := f.counts(); l > 1 {
+			t.Errorf("%d logins, %d refreshes: the session was dropped after one lost answer that was not tried again", l, r)
+		}
+	})
+}
+
+// A session that idles out before it may be refreshed brings no login forward.
+func TestSessionThatNothingKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		f.traits.Session = SessionLimits{Idle: 30 * time.Minute}
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(10 * 24 * time.Hour)
+		if l, r := f.counts(); l > 20 {
+			t.Errorf("%d logins and %d refreshes in 10 days of a token of 24 h", l, r)
+		}
+	})
+}
+
+// A config that goes back to its source before another has brought a token goes on
+// with the session.
+func TestConfigPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.rotate, f.traits.Rotates, f.traits.NeedsPerson = true, true, false
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		g := long(w, time.Hour)
+		g.traits.Fingerprint = "typo"
+		fails(g, Transient)
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: g}}, nil)
+		time.Sleep(time.Minute)
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: again{f}}}, nil)
+		time.Sleep(3 * time.Hour)
+		if l, r := f.counts(); l > 1 {
+			t.Errorf("%d logins, %d refreshes: the session was thrown away", l, r)
+		}
+	})
+}
+
+// A server that is always slow is waited for at the first try.
+func TestSlowServer(t *testing.T) {
+	for _, c := range []struct{ life, slow time.Duration }{{3 * time.Second, 1200 * time.Millisecond}, {10 * time.Second, 2 * time.Second}, {time.Minute, 8 * time.Second}, {time.Minute, 12 * time.Second}} {
+		t.Run(fmt.Sprint(c.life, " ", c.slow), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, c.life)
+				f.slow = c.slow
+				sent := 0
+				x := &countSends{f, &sent}
+				w.run(&Spec{Name: "c", Source: x, Renew: Renew{NoJitter: true}})
+				defer w.shutdown()
+				time.Sleep(20 * time.Second)
+				least, bad := c.life, 0
+				for range 60 * 60 * 2 {
+					time.Sleep(100 * time.Millisecond)
+					p := w.token("c").Current()
+					left := p.Remaining(w.now())
+					least = min(least, left)
+					if left <= 0 {
+						bad++
+					}
+				}
+				lead, _ := Lead(c.life, 0)
+				l, r := f.counts()
+				if least < lead-c.slow-500*time.Millisecond {
+					t.Errorf("least left %v, want lead %v less one round trip %v; invalid %.1f%% of the time; %d answered of %d sent", least, lead, c.slow, float64(bad)/72, l+r, sent)
+				}
+			})
+		})
+	}
+}
+
+// A token that an API refused is renewed once that can be done.
+func TestRefusedTokenThroughAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		fails(f, Transient)
+		_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
+		time.Sleep(20 * time.Second)
+		heals(f)
+		s := w.token("c").Status()
+		t.Logf("next renewal in %v, state %s, refused %v", s.NextRenewal.Sub(w.now().Wall), s.State, s.Refused)
+		d, ok := until(24*time.Hour, func() bool { return w.token("c").Current().Generation > 1 })
+		if !ok || d > 6*time.Minute {
+			t.Errorf("renewed %v after %v", ok, d)
+		}
+	})
+}
+
+// So it is for callers who go on saying so.
+func TestRejectThroughAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		fails(f, Transient)
+		for range 360 { // an hour, every 10 s
+			_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
+			time.Sleep(10 * time.Second)
+		}
+		heals(f)
+		began := time.Now()
+		for w.token("c").Current().Generation == 1 && time.Since(began) < 20*time.Hour {
+			_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
+			time.Sleep(10 * time.Second)
+		}
+		if d := time.Since(began); d > 6*time.Minute {
+			t.Errorf("the refused token was replaced %v after the outage's end", d)
+		}
+	})
+}
+
+// After an hour of 5xx a token is there within the longest backoff.
+func TestOutageOfAnHour(t *testing.T) {
+	for _, life := range []time.Duration{3 * time.Second, time.Minute, time.Hour, 24 * time.Hour, 30 * 24 * time.Hour} {
+		for _, rot := range []bool{false, true} {
+			t.Run(fmt.Sprint(life, rot), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					f := long(w, life)
+					f.rotate, f.traits.Rotates = rot, rot
+					w.run(&Spec{Name: "c", Source: f})
+					defer w.shutdown()
+					synctest.Wait()
+					fails(f, Transient)
+					w.waitInvalid("c")
+					l0, r0 := f.counts()
+					time.Sleep(time.Hour)
+					l1, r1 := f.counts()
+					heals(f)
+					d, ok := until(time.Hour, func() bool { return w.valid("c") })
+					t.Logf("valid (%v) %v after; %d logins, %d refreshes in the hour", ok, d, l1-l0, r1-r0)
+					if !ok || d > 5*time.Minute+2*time.Second {
+						t.Error("too late")
+					}
+				})
+			})
+		}
+	}
+}
+
+type countSends struct {
+	*fakeSource
+	n *int
+}
+
+func (c *countSends) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	at, err := c.fakeSource.Prepare(ctx, step, s)
+	if err == nil {
+		send := at.Send
+		at.Send = func(ctx context.Context) (*Grant, error) { *c.n++; return send(ctx) }
+	}
+	return at, err
+}
