@@ -40,7 +40,7 @@ type Problem struct {
 func (p *Problem) mayBeOver() bool {
 	switch p.Kind {
 	case NeedsHuman:
-		return false
+		return !p.unsent // a login that only a person can do is not tried without one
 	case Transient, ClockOff, Misconfigured:
 		return true
 	}

@@ -192,23 +192,26 @@ func TestStrandedByOneCause(t *testing.T) {
 }
 
 // A manager who has mended something may have it tried.
-func TestManagersRefreshOfTheMisconfigured(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		f := long(w, time.Hour)
-		fails(f, Misconfigured)
-		w.run(&Spec{Name: "c", Source: f})
-		defer w.shutdown()
-		time.Sleep(61 * time.Minute)
-		heals(f)
-		if err := w.token("c").Refresh(t.Context(), mgr); err != nil {
-			t.Fatal(err)
-		}
-		d, ok := until(24*time.Hour, func() bool { return w.valid("c") })
-		if !ok || d > time.Minute {
-			t.Errorf("valid (%v) %v after the manager's refresh", ok, d)
-		}
-	})
+func TestManagersRefreshTriesWhatWaits(t *testing.T) {
+	for _, kind := range []Kind{Misconfigured, NeedsHuman, Transient} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, time.Hour)
+				fails(f, kind)
+				w.run(&Spec{Name: "c", Source: f})
+				defer w.shutdown()
+				time.Sleep(61 * time.Minute)
+				heals(f)
+				if err := w.token("c").Refresh(t.Context(), mgr); err != nil {
+					t.Fatal(err)
+				}
+				if d, ok := until(24*time.Hour, func() bool { return w.valid("c") }); !ok || d > 5*time.Second {
+					t.Errorf("valid (%v) %v after the manager's refresh", ok, d)
+				}
+			})
+		})
+	}
 }
 
 // However many reloads came before, the one that mends is tried.
