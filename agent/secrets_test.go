@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"context"
-	"crypto/sha256"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -171,17 +169,4 @@ func TestLedgerIsWrittenLater(t *testing.T) {
 			t.Errorf("%d refused logins within 31 min of a secret that never worked", f.bad)
 		}
 	})
-}
-
-type other struct {
-	*fakeSource
-	pw string
-}
-
-func (o *other) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
-	at, err := o.fakeSource.Prepare(ctx, step, s)
-	if err == nil {
-		at.Credential.Digest = sha256.Sum256([]byte(o.pw))
-	}
-	return at, err
 }
