@@ -21,7 +21,11 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 	if k.removed || k.src.Traits().Fingerprint != src.Traits().Fingerprint {
 		// A reload gave this token another source meanwhile: what came belongs
 		// to the old one. The new source renews by itself.
+		kept := !k.removed && k.keepOf(step, src, g, now)
 		k.mu.Unlock()
+		if kept {
+			return k.save(ctx, longestPatience)
+		}
 		return nil
 	}
 	src = k.src // made anew by a reload, perhaps with other limits
@@ -77,13 +81,29 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 	return nil
 }
 
+// keepOf takes what came for a source that the config names no more into the record
+// of that one's session, for a config that goes back to it; readers keep what they
+// have. k.mu is held.
+func (k *keeper) keepOf(step Step, src Source, g *Grant, now Instant) bool {
+	if k.rec.fingerprint != src.Traits().Fingerprint || !k.rec.has() {
+		return false
+	}
+	next, err := k.merge(step, src.Traits(), g, now)
+	if err != nil {
+		return false
+	}
+	k.rec = *next
+	return true
+}
+
 // merge computes the record that g leads to. k.mu is held.
 func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, error) {
 	r := k.rec
-	if k.moved() {
+	moved := r.has() && r.fingerprint != t.Fingerprint
+	if moved {
 		r.endSession()
 	}
-	r.spending, r.dead, r.tried, r.forPerson = false, false, 0, false
+	r.spending, r.dead, r.tried, r.forPerson, r.retried = false, false, 0, false, false
 	r.fingerprint = t.Fingerprint
 	same := g.Token.IsZero() || g.Token.Equal(r.token)
 	if !g.Token.IsZero() {
@@ -109,7 +129,7 @@ func (k *keeper) merge(step Step, t *Traits, g *Grant, now Instant) (*record, er
 		if g.IatLife && r.expiry > old {
 			r.expiry = old // a cached token: its iat says nothing new
 		}
-		if r.expiry-old < 500*time.Millisecond {
+		if r.expiry-old < 500*time.Millisecond && !moved {
 			if step == StepRefresh {
 				k.rec.refreshToken, k.rec.refreshEnd, k.rec.idleEnd = r.refreshToken, r.refreshEnd, r.idleEnd
 			}

@@ -13,10 +13,11 @@ type account struct {
 	Wait    Mark           `json:"wait,omitzero"`
 	Logins  []login        `json:"logins,omitempty"` // of the last window
 
-	users   int       // who work with it now
-	unsaved bool      // the store knows less
-	busy    bool      // a login is under way
-	waiters []*keeper // who wants the account next
+	adopted time.Duration // when it was read
+	users   int           // who work with it now
+	unsaved bool          // the store knows less
+	busy    bool          // a login is under way
+	waiters []*keeper     // who wants the account next
 }
 
 type login struct {
@@ -34,6 +35,26 @@ type triedSecret struct {
 	Next    Mark   `json:"next,omitzero"`    // not before this: the second try, or the probe
 	Refused Mark   `json:"refused,omitzero"` // the last refusal
 	Cut     bool   `json:"cut,omitempty"`    // no refusal was seen: a crash cut off the answers
+}
+
+// adopt reads the marks of another boot once and for all: its holds last no longer than
+// they were meant to, wherever the wall clock goes. It reports whether there were any.
+func (s *triedSecret) adopt(now Instant, bootID string) bool {
+	foreign := func(m Mark) bool { return m != (Mark{}) && m.BootID != bootID }
+	if !foreign(s.Next) && !foreign(s.Refused) {
+		return false
+	}
+	span := s.Next.Wall.Sub(s.Refused.Wall)
+	if s.Refused == (Mark{}) || span <= 0 {
+		span = mostSecondTry
+	}
+	if foreign(s.Next) {
+		s.Next = now.mark(min(s.Next.boot(now, bootID), now.Boot+span), bootID)
+	}
+	if foreign(s.Refused) {
+		s.Refused = now.mark(min(s.Refused.boot(now, bootID), now.Boot), bootID)
+	}
+	return true
 }
 
 // settle counts logins that were sent and whose answer a crash cut off: the
@@ -63,7 +84,18 @@ func newAccount(id string) *account { return &account{id: id, writing: make(chan
 
 // silent says that nobody may send anything for the account now.
 func (a *account) silent(now Instant, bootID string) bool {
-	return a.Locked.boot(now, bootID) > now.Boot || a.Wait.boot(now, bootID) > now.Boot
+	return a.until(a.Locked, 24*time.Hour, now, bootID) > now.Boot || a.until(a.Wait, longestWait, now, bootID) > now.Boot
+}
+
+// until is when a hold of the whole account ends, which lasts no longer than most. One
+// that another boot has entered is read off the wall clock each time, since that may be
+// set yet, but for no longer than most after it was read first.
+func (a *account) until(m Mark, most time.Duration, now Instant, bootID string) time.Duration {
+	t := min(m.boot(now, bootID), now.Boot+most)
+	if m != (Mark{}) && m.BootID != bootID {
+		t = min(t, a.adopted+most)
+	}
+	return t
 }
 
 // clean says that nothing of the account binds the next login.
@@ -117,10 +149,10 @@ func (a *account) judge(now Instant, bootID string, s *triedSecret, p loginPlan)
 // holds is what earlier answers hold back.
 func (a *account) holds(now Instant, bootID string, s *triedSecret) verdict {
 	at := func(m Mark) time.Duration { return m.boot(now, bootID) }
-	if t := min(at(a.Locked), now.Boot+24*time.Hour); t > now.Boot {
+	if t := a.until(a.Locked, 24*time.Hour, now, bootID); t > now.Boot {
 		return verdict{until: t, kind: Locked, why: "the account is locked", hint: "it opens by itself; a login would only prolong it"}
 	}
-	if t := min(at(a.Wait), now.Boot+longestWait); t > now.Boot {
+	if t := a.until(a.Wait, longestWait, now, bootID); t > now.Boot {
 		return verdict{until: t, kind: Throttled, why: "the server asked to wait"}
 	}
 	if s.Held {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -123,6 +124,7 @@ type Agent struct {
 	logoutMu sync.Mutex
 	logouts  []*owedLogout
 
+	origin   time.Duration // of the wall clock against the boot clock, when the agent was made
 	swept    time.Duration // when the ledger was last swept
 	last     Instant       // of the loop's latest look
 	asked    time.Duration // how long it meant to sleep since
@@ -151,6 +153,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.roll.Store(newRoll())
 	a.last = a.now()
+	a.origin = a.last.offset()
 	var err error
 	if a.ledger, err = openLedger(o.Store, a.save, a.last, o.BootID); err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
@@ -181,10 +184,12 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.stopping.Store(true)
 			a.hurry()
 			a.work.Wait()
-			a.flush()
+			var last sync.WaitGroup
+			last.Go(a.flush)
 			if err := a.limits.settle(a.lasting, a.now(), longestPatience); err != nil {
 				a.stateFailed(err)
 			}
+			last.Wait()
 			return nil
 		case <-a.wakeup:
 		case <-a.alarm.C():
@@ -270,8 +275,8 @@ func (a *Agent) again(k *keeper) {
 }
 
 // noticeJumps re-evaluates everything after a suspend or a step of the wall clock.
-// Deadlines stand on a clock that does not step; those alone move that the wall clock
-// told when the machine started, before it was set.
+// Deadlines stand on a clock that does not step; those alone move that were read off
+// the wall clock, since another boot's clock says nothing here.
 func (a *Agent) noticeJumps(now Instant) {
 	passed := now.Boot - a.last.Boot
 	step := now.Wall.Sub(a.last.Wall) - passed
@@ -280,29 +285,24 @@ func (a *Agent) noticeJumps(now Instant) {
 		a.last.Wall = now.Wall
 		a.log.Warn(MsgClockStepped, KeySkew, step.Round(time.Second))
 		for k := range a.roll.Load().all() {
-			k.rewrite(now, step)
+			k.rewrite(now)
 		}
 		a.shiftLogouts(step)
 	}
 	if passed > max(longestSleep, a.asked)+resumeGap {
 		a.log.Info(MsgResumed, "asleep", passed.Round(time.Second))
 		for k := range a.roll.Load().all() {
-			k.spread(now)
+			k.spread(now, passed)
 		}
 	}
 }
 
-// rewrite publishes the same value again, its times by the wall clock as it
-// reads now.
-func (k *keeper) rewrite(now Instant, step time.Duration) {
+// rewrite looks at a token anew after the wall clock was set: its clocks that were
+// read off that, what the ledger holds, and the times that readers see.
+func (k *keeper) rewrite(now Instant) {
 	k.mu.Lock()
 	valid := k.valid(now)
-	if step > 0 { // a token that seemed older than it is was renewed too early, and that is all
-		k.rec.shift(step)
-	}
-	if end := k.rec.hardEnd(k.src.Traits().Session); end != 0 && k.rec.has() {
-		k.rec.expiry = min(k.rec.expiry, end)
-	}
+	k.adjust(now)
 	for _, l := range []*lane{&k.login, &k.refresh} {
 		if p := l.problem; p != nil && !l.account && (p.Kind == Rejected || p.Kind == Locked || p.Kind == Throttled) {
 			l.notBefore = 0 // the ledger says anew how long it holds
@@ -317,15 +317,35 @@ func (k *keeper) rewrite(now Instant, step time.Duration) {
 	k.a.push(k, 0)
 }
 
+// adjust moves the clocks of a record that were read off the wall clock to where they
+// would be had it then been as far ahead as it is now. It undoes that where the wall
+// clock goes back, and goes no further: a clock that was ahead made a token seem older
+// than it is, and no token is believed to live longer than was told. k.mu is held.
+func (k *keeper) adjust(now Instant) {
+	if k.rec.byWall == 0 {
+		return
+	}
+	behind := max(0, seconds(now.offset()-k.a.origin)-k.readAt)
+	if d := behind - k.adjusted; d != 0 {
+		k.rec.shift(time.Duration(d) * time.Second)
+		k.adjusted = behind
+	}
+}
+
+// seconds rounds d to whole ones, of which there are as many as fit.
+func seconds(d time.Duration) int32 {
+	return int32(max(math.MinInt32/2, min(d.Round(time.Second)/time.Second, math.MaxInt32/2)))
+}
+
 // spread draws when to start what fell due while the machine slept, over half
 // the lead, so that all machines of a site do not call at once when the lid
 // opens.
-func (k *keeper) spread(now Instant) {
+func (k *keeper) spread(now Instant, asleep time.Duration) {
 	k.mu.Lock()
 	if k.refresh.since != 0 {
-		k.refresh.since = now.Boot // asleep it has not failed
+		k.refresh.since = min(k.refresh.since+asleep, now.Boot) // then it has not failed
 	}
-	if p := k.login.problem; p != nil && p.Kind == Misconfigured {
+	if p := k.login.problem; p != nil && p.Kind == Misconfigured && now.Boot-k.rec.tried >= misconfiguredWaits[3] {
 		// It may be elsewhere by now, away from what was wrong.
 		k.login.notBefore = min(k.login.notBefore, now.Boot+time.Duration(k.a.random()*float64(misconfiguredWaits[0]/2)))
 	}
@@ -351,6 +371,7 @@ func (a *Agent) secretWorked() {
 		waits := p != nil && p.Kind == Rejected && !k.login.account
 		if waits {
 			k.login.notBefore = 0
+			k.believe()
 		}
 		k.mu.Unlock()
 		if waits {

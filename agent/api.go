@@ -97,7 +97,7 @@ func (k *keeper) spend(now Instant, id string, most time.Duration) time.Duration
 	}
 	lead := k.lead()
 	for id, b := range k.callers {
-		if now.Boot-b.last > 2*lead {
+		if now.Boot-b.last > 2*max(lead, defaultProbe) {
 			delete(k.callers, id)
 		}
 	}
@@ -142,7 +142,7 @@ func (t Token) Refresh(ctx context.Context, c Caller) error {
 	}
 	k.mu.Lock()
 	for _, l := range []*lane{&k.login, &k.refresh} {
-		if p := l.problem; c.Manager && p != nil && p.mayBeOver() {
+		if p := l.problem; c.Manager && p != nil && l.notBefore > now.Boot && p.mendable() && k.spend(now, "mended, says "+c.ID, defaultProbe) == 0 {
 			l.notBefore = 0
 		}
 	}
@@ -168,6 +168,7 @@ func (k *keeper) endHold(ctx context.Context, now Instant) error {
 	}
 	k.mu.Lock()
 	k.login.notBefore = 0
+	k.believe()
 	k.mu.Unlock()
 	return nil
 }
@@ -193,7 +194,7 @@ func (t Token) Reject(generation uint64, c Caller) (stateReset bool, err error) 
 	}
 	if k.refused != generation {
 		k.refused = generation
-		k.refusedRow++
+		k.refusedRow = min(k.refusedRow+1, 100)
 		k.a.log.Warn(MsgRejected, KeyToken, k.name, KeyGeneration, generation, "caller", c.ID)
 	}
 	if k.refusedRow >= 2 {

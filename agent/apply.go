@@ -66,12 +66,13 @@ func (a *Agent) restore(old, next *roll, now Instant) error {
 
 // decode takes what was saved of a token as its record.
 func (k *keeper) decode(value []byte, now Instant) error {
-	r, suspect, err := decodeRecord(value, now, k.a.bootID)
+	r, read, suspect, err := decodeRecord(value, now, k.a.bootID)
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.readAt = seconds(read - k.a.origin)
 	k.restore(r, suspect, now)
 	return nil
 }
@@ -80,11 +81,12 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 	if r.fingerprint != k.src.Traits().Fingerprint {
 		k.rec = r
 		k.remind(now)
-		k.rec = record{generation: r.generation, revision: r.revision}
+		k.rec, k.foreign = record{generation: r.generation, revision: r.revision}, r.has()
 		return
 	}
 	r.fingerprint = k.src.Traits().Fingerprint // share the string
 	k.rec, k.suspect = r, suspect
+	k.adjust(now)
 	if r.loggedOut {
 		k.sayLoggedOut(now)
 		return
@@ -103,7 +105,7 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 			}
 		}
 	}
-	if end := r.hardEnd(k.src.Traits().Session); end != 0 && k.rec.expiry > end {
+	if end := k.rec.hardEnd(k.src.Traits().Session); end != 0 && k.rec.expiry > end {
 		k.rec.expiry = end
 	}
 	if k.rec.has() && k.rec.expiry > now.Boot && !suspect {
@@ -122,14 +124,15 @@ func (k *keeper) restore(r record, suspect bool, now Instant) {
 
 // holdTried has a login wait that failed just before this start, or agents that start
 // again and again would ask each time for what no try brings, such as a person's
-// second factor. k.mu is held.
+// second factor. The first start after a failure tries: what was wrong may have been
+// mended. k.mu is held.
 func (k *keeper) holdTried(now Instant) {
 	wait := misconfiguredWaits[0]
 	if k.rec.has() && k.rec.expiry > now.Boot {
 		wait = min(wait, k.lead()/8)
 	}
 	tried := min(k.rec.tried, now.Boot)
-	if k.rec.tried == 0 || tried+wait <= now.Boot {
+	if !k.rec.retried || tried+wait <= now.Boot {
 		return
 	}
 	k.login.notBefore = tried + wait
@@ -184,6 +187,9 @@ func (k *keeper) take(s *Spec, now Instant) {
 		k.login.clear()
 		k.refresh.clear()
 		k.over, k.ended, k.preferLogin, k.rec.loggedOut = false, false, false, false
+		if p := k.current.Load(); p != nil && !k.moved() && p.Generation != k.rec.generation {
+			k.publish(now) // it came while the config named another source
+		}
 		for _, d := range k.sinks {
 			d.owed = d.owed || k.valid(now)
 		}

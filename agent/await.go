@@ -55,7 +55,7 @@ func (t Token) AwaitValid(ctx context.Context) (p *Publication) {
 func (t Token) AwaitLogin(ctx context.Context, before uint64) (done bool) {
 	k := t.k
 	k.await(ctx, func() bool {
-		answered := !k.renewing && !k.asked.wanted
+		answered := !k.renewing && (!k.asked.wanted || k.asked.tried)
 		failed := k.removed || answered && k.login.problem != nil
 		done = answered && !failed && k.rec.revision > before
 		return done || failed

@@ -16,6 +16,9 @@ type Clock func() Instant
 // At gives the wall time at which the boot clock will read boot, as seen from i.
 func (i Instant) At(boot time.Duration) time.Time { return i.Wall.Add(boot - i.Boot) }
 
+// offset is how far the wall clock is ahead of the boot clock.
+func (i Instant) offset() time.Duration { return time.Duration(i.Wall.UnixNano()) - i.Boot }
+
 // Mark is an Instant that outlives the process: BootID tells whether Boot still
 // means anything.
 type Mark struct {
@@ -39,6 +42,9 @@ func (m Mark) at(boot time.Duration) Mark {
 	}
 	return Mark{Wall: m.Wall.Add(boot - m.Boot), Boot: boot, BootID: m.BootID}
 }
+
+// offset is Instant.offset at the moment of m.
+func (m Mark) offset() time.Duration { return time.Duration(m.Wall.UnixNano()) - m.Boot }
 
 // boot restores a saved reading: exact within one boot, by the wall clock after
 // a reboot. It returns 0 for the zero Mark.

@@ -54,7 +54,12 @@ func (k *keeper) after(step Step, err error) (next Step) {
 			l.notBefore = now.Boot + k.misconfigured(l, now, lead)
 			return ""
 		}
-		k.over, k.rec.dead = true, true
+		k.over = true
+		if k.moved() { // the record is of another source, to which the config may yet go back
+			k.ended = true
+			return k.loginUnlessPerson(now, e.Detail)
+		}
+		k.rec.dead = true
 		if t := k.src.Traits(); t.NeedsPerson || t.SelfStart {
 			k.rec.refreshToken, k.ended = Secret{}, true // the one that was refused: one renewal at a time
 		}
@@ -64,12 +69,14 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		l.notBefore = now.Boot + max(backoff, min(e.Wait, longestWait))
 		return ""
 	case Ambiguous:
-		k.ambiguous++
+		k.ambiguous = min(k.ambiguous+1, 100)
 		if k.src.Traits().ReuseSafe && k.ambiguous == 1 {
 			return step
 		}
-		k.rec.refreshToken, k.rec.dead = Secret{}, true
-		k.saveSoon()
+		if !k.moved() {
+			k.rec.refreshToken, k.rec.dead = Secret{}, true
+			k.saveSoon()
+		}
 		k.over, k.ended = true, true
 		return k.loginUnlessPerson(now, e.Detail)
 	case Rejected, Locked:
@@ -93,7 +100,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 	default: // Transient
 		l.notBefore = now.Boot + backoff
 		if err == errUnmoved {
-			k.unmoved++
+			k.unmoved = min(k.unmoved+1, 100)
 			if valid {
 				l.notBefore = min(now.Boot+Unmoved(int(k.unmoved), lead, k.minInterval()), max(k.rec.expiry, l.notBefore))
 			}
@@ -187,12 +194,18 @@ func (k *keeper) doubt(now Instant) {
 		return
 	}
 	wait := k.misconfigured(&k.refresh, now, k.lead())
+	wait = min(wait, max(k.login.notBefore-now.Boot, k.minInterval())) // no later than the login
 	v := k.view(now)
 	v.over = false
 	if !v.mayRefresh(now.Boot+wait) || k.rec.refreshToken.IsZero() && now.Boot+wait >= v.expires {
 		return
 	}
 	k.over, k.refresh.notBefore = false, now.Boot+wait
+}
+
+// believe takes a session that was refused for over again, now that a login may work.
+func (k *keeper) believe() {
+	k.over = k.over || k.rec.dead && !k.moved() && k.src.Traits().CanRefresh && !k.src.Traits().SelfStart
 }
 
 // fail books one failure on a lane.
@@ -208,7 +221,8 @@ func (k *keeper) fail(l *lane, now Instant, e *Error) {
 	if l.since == 0 {
 		l.since = now.Boot
 	}
-	if e.Step == StepLogin && !e.Unsent && (e.Kind == Misconfigured || e.Kind == NeedsHuman) {
+	if e.Step == StepLogin && !e.Unsent && (e.Kind == Misconfigured || e.Kind == NeedsHuman) && !k.foreign && !k.moved() {
+		k.rec.retried = k.rec.tried != 0 && now.Boot-k.rec.tried < 10*time.Minute
 		k.rec.tried, k.rec.forPerson = now.Boot, e.Kind == NeedsHuman
 		if !k.rec.has() {
 			k.rec.fingerprint = k.src.Traits().Fingerprint

@@ -33,6 +33,7 @@ type keeper struct {
 	// Fields stand by size: there are a hundred thousand keepers.
 	carries     bool // what is published now is for carried, and for other goroutines
 	renewing    bool
+	foreign     bool // the state keeps a token of another source, to which the config may go back
 	saving      bool // renewing is not for another token: what there is, is saved again
 	freed       bool // the account was let go since the last try to log in
 	removed     bool
@@ -46,11 +47,13 @@ type keeper struct {
 	preferLogin bool // its tokens are refused one after another: log in if that can be done
 	queued      queueState
 	epoch       uint32 // +1 at whatever may make the next try come out otherwise
-	leaving     int32  // logouts under way: nothing new is sent
-	refusedRow  int32  // generations refused in a row
-	took        uint32 // milliseconds from the last request to its whole answer
-	unmoved     int32  // renewals in a row that moved no clock
-	ambiguous   int32  // requests in a row that spent the refresh token and got no answer
+	leaving     int16  // logouts under way: nothing new is sent
+	refusedRow  int16  // generations refused in a row
+	readAt      int32  // offset of the wall clock by which rec's clocks were read, in seconds from the agent's origin
+	adjusted    int32  // seconds by which they were moved since
+	took        uint16 // milliseconds that the last answer took
+	unmoved     int16  // renewals in a row that moved no clock
+	ambiguous   int16  // requests in a row that spent the refresh token and got no answer
 	asked       asked
 	refused     uint64        // the latest generation that an API refused
 	saveAfter   time.Duration // of unsaved and dirty
@@ -89,6 +92,7 @@ const (
 type asked struct {
 	wanted    bool
 	scheduled bool // by the agent itself: not counted as a caller's
+	tried     bool // a renewal has come to nothing; the wish stands
 	came      bool // the renewal under way has published: who asks now wants another
 	seq       uint32
 }
@@ -234,6 +238,12 @@ func (k *keeper) renew(ctx context.Context, step Step, p *place) {
 	for step != "" && tried[step] < 2 {
 		byCaller = byCaller && !k.lost()
 		if at := k.a.limits.again(p, k.a.now().Boot, byCaller); at != 0 {
+			if byCaller && k.a.limits.opens(k.source().Traits(), k.a.now().Boot, false) <= k.a.now().Boot {
+				k.mu.Lock()
+				k.askAfter = at // the wish waits, not the schedule
+				k.mu.Unlock()
+				return
+			}
 			k.postpone(step, at)
 			return
 		}
@@ -256,7 +266,11 @@ func (k *keeper) answerAsked(want asked) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	waits := k.login.account || k.askAfter > k.a.now().Boot
-	if k.asked.seq == want.seq && !waits && !k.isRefused() {
+	if k.asked.seq != want.seq {
+		return
+	}
+	k.asked.tried = !waits
+	if k.asked.came || !waits && !k.isRefused() {
 		k.asked.wanted = false
 	}
 }
@@ -332,7 +346,7 @@ func (k *keeper) send(ctx context.Context, step Step, at *Attempt, p *place) (*G
 	g, err := at.Send(ctx)
 	if err == nil {
 		k.mu.Lock()
-		k.took = uint32(min(k.a.now().Boot-now.Boot, attemptTimeout).Milliseconds())
+		k.took = uint16(min(k.a.now().Boot-now.Boot, attemptTimeout).Milliseconds())
 		k.mu.Unlock()
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Unsent {
@@ -413,7 +427,7 @@ type gated struct {
 	kind  Kind
 	why   string
 	hint  string
-	asked bool // the schedule's own would be sent
+	asked bool // only the callers' share of a budget is spent: the schedule's own would be sent
 }
 
 func (g *gated) Error() string { return string(g.kind) + ": " + g.why }

@@ -50,7 +50,7 @@ type verdict struct {
 	kind  Kind
 	why   string
 	hint  string
-	asked bool // only the callers' share of the budget is spent
+	asked bool // see gated
 
 	cleared bool // a secret that was refused has worked
 }
@@ -96,8 +96,10 @@ func (l *ledger) decode(id string, value []byte, now Instant) (*account, error) 
 	if err := jsonv1.Unmarshal(value, a); err != nil {
 		return nil, fmt.Errorf("read the ledger of %q: %w", id, err)
 	}
+	a.adopted = now.Boot
 	for _, s := range a.Secrets {
-		a.unsaved = a.unsaved || s.Open > 0
+		adopted := s.adopt(now, l.bootID)
+		a.unsaved = a.unsaved || adopted || s.Open > 0
 		s.settle(now, l.bootID)
 	}
 	return a, nil
@@ -299,8 +301,8 @@ func (l *ledger) waits(now Instant, c Credential) time.Duration {
 	if a == nil {
 		return 0
 	}
-	if t := a.Wait.boot(now, l.bootID); t > now.Boot {
-		return min(t, now.Boot+longestWait)
+	if t := a.until(a.Wait, longestWait, now, l.bootID); t > now.Boot {
+		return t
 	}
 	return 0
 }

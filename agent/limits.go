@@ -30,6 +30,8 @@ type place struct {
 	booked time.Duration // its latest request in the window
 	asked  bool          // that is a caller's
 	spent  bool          // that was sent
+	logout bool          // it is a logout's
+	apart  bool          // and is none of those of renewals
 }
 
 type host struct {
@@ -38,7 +40,8 @@ type host struct {
 	sent     []time.Duration // requests of the window, oldest first
 	asked    []time.Duration // those of them that callers asked for
 	waiting  [2]waiters      // scheduled renewals, and those that callers asked for
-	leaving  bool            // logouts wait, too
+	logouts  int             // under way
+	delayed  bool            // some wait for a place
 
 	writing chan struct{} // serialises writes, so that the newest is the last
 	booked  int           // by this process
@@ -142,7 +145,8 @@ func (l *limiter) once(t *Traits, now time.Duration) time.Duration {
 	return 0
 }
 
-// enter gives a place to a logout, which no window counts, unless all are taken.
+// enter gives a place to a logout, which no window counts. Logouts get at most half of
+// the places, since a server may hang over them; of a single one they take none away.
 // Whoever gets none is told when one comes free.
 func (l *limiter) enter(t *Traits) (place, bool) {
 	if len(t.Hosts) == 0 {
@@ -151,12 +155,16 @@ func (l *limiter) enter(t *Traits) (place, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.host(t.Hosts[0], t.Limits)
-	if h.inFlight >= h.most() {
-		h.leaving = true
+	p := place{h: h, spent: true, logout: true, apart: h.most() == 1}
+	if h.logouts >= max(1, h.most()/2) || !p.apart && h.inFlight >= h.most() {
+		h.delayed = true
 		return place{}, false
 	}
-	h.inFlight++
-	return place{h: h, spent: true}, true
+	h.logouts++
+	if !p.apart {
+		h.inFlight++
+	}
+	return p, true
 }
 
 // again books a further request for p, unless its latest was not sent; it reports 0
@@ -186,9 +194,14 @@ func (l *limiter) release(p *place) bool {
 	if !p.spent {
 		p.h.unbook(p.booked, p.asked)
 	}
-	p.h.inFlight--
-	wanted := len(p.h.waiting[0])+len(p.h.waiting[1]) > 0 || p.h.leaving
-	p.h.leaving = false
+	if p.logout {
+		p.h.logouts--
+	}
+	if !p.apart {
+		p.h.inFlight--
+	}
+	wanted := len(p.h.waiting[0])+len(p.h.waiting[1]) > 0 || p.h.delayed
+	p.h.delayed = false
 	return wanted
 }
 

@@ -143,6 +143,11 @@ func (k *keeper) takeSignIn(src Source, g *Grant) error {
 	k.start(func(ctx context.Context) {
 		err := k.accept(ctx, StepLogin, src, g)
 		k.after(StepLogin, err)
+		if err == nil {
+			k.mu.Lock()
+			k.asked.wanted = false // whoever wished for another has it
+			k.mu.Unlock()
+		}
 		done <- err
 	})
 	k.mu.Unlock()
@@ -154,6 +159,11 @@ func (k *keeper) takeSignIn(src Source, g *Grant) error {
 // ErrNoProof where the token has no such key.
 func (t Token) Proof(method, url, nonce string) (string, error) {
 	src, s := t.k.session(t.k.a.now())
+	if s.Token.IsZero() {
+		t.k.mu.Lock()
+		s.Token, s.Private = t.k.rec.token, t.k.rec.private
+		t.k.mu.Unlock()
+	}
 	p, ok := src.(ProofSource)
 	if !ok {
 		return "", ErrNoProof

@@ -474,3 +474,162 @@ func (p *principal) Prepare(ctx context.Context, step Step, s Session) (*Attempt
 	}
 	return at, err
 }
+
+// What follows a caller's renewal waits for the callers' share, and the schedule
+// does not.
+func TestCallersShareHoldsNoSecondStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 10*time.Minute)
+		f.traits.Limits = HostLimits{Requests: 30, Per: time.Hour}
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(5 * time.Second)
+		for i := range 9 {
+			g := w.token("c").Current().Generation
+			_ = w.token("c").Refresh(t.Context(), Caller{ID: fmt.Sprint("uid ", i)})
+			until(time.Minute, func() bool { return w.token("c").Current().Generation > g })
+		}
+		// a wish to sign in is refused; the session would do
+		f.set(func(f *fakeSource) {
+			f.slow = 1500 * time.Millisecond
+			f.fault = func(s Step) error {
+				if s == StepLogin {
+					return &Error{Kind: Rejected, Step: s, Detail: "401"}
+				}
+				return nil
+			}
+		})
+		_ = w.token("c").SignIn(mgr)
+		time.Sleep(2 * time.Second)
+		t.Log(brief(w.token("c").Status(), w))
+		lapsed := 0
+		for range 3600 {
+			time.Sleep(time.Second)
+			if !w.valid("c") {
+				lapsed++
+			}
+		}
+		if l, r := f.counts(); lapsed > 0 {
+			t.Errorf("no valid token for %d s; %d logins %d refreshes", lapsed, l, r)
+		}
+	})
+}
+
+// A wish that waits is granted by the renewal that comes first.
+func TestWishGrantedByTheSchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 40*time.Second)
+		f.traits.CanRefresh = false
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(5 * time.Second)
+		for i := range 5 {
+			_ = w.token("c").Refresh(t.Context(), Caller{ID: fmt.Sprint(i)})
+			time.Sleep(2 * time.Second)
+		}
+		time.Sleep(80 * time.Second)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for i := 6; i < len(f.logins); i++ {
+			if d := f.logins[i].Sub(f.logins[i-1]); d < 19*time.Second {
+				t.Errorf("login %d only %v after the one before it, though nobody has asked since: %v", i, d, f.logins)
+			}
+		}
+	})
+}
+
+// Logouts that hang leave renewals their places.
+func TestLogoutsThatHang(t *testing.T) {
+	for _, life := range []time.Duration{30 * time.Second} {
+		t.Run(life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				var specs []*Spec
+				for i := range 40 {
+					f := long(w, life)
+					f.traits.CanRefresh, f.traits.CanLogout = false, true
+					f.traits.Fingerprint = fmt.Sprint(i)
+					specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: &principal2{&hangLogout{f}, fmt.Sprint("p", i)}})
+				}
+				w.run(specs...)
+				defer w.shutdown()
+				time.Sleep(20 * time.Second)
+				bad := 0
+				for range 10 * 60 {
+					time.Sleep(time.Second)
+					for _, s := range specs {
+						if !w.valid(s.Name) {
+							bad++
+						}
+					}
+				}
+				if bad > 0 {
+					t.Errorf("no valid token for %d token seconds of %d, though logins are well", bad, 10*60*len(specs))
+				}
+			})
+		})
+	}
+}
+
+// Also where there is one.
+func TestLogoutThatHangsInOnePlace(t *testing.T) {
+	for _, life := range []time.Duration{time.Minute, 5 * time.Minute} {
+		for _, n := range []int{1, 3} {
+			t.Run(fmt.Sprint(life, n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					var specs []*Spec
+					for i := range n {
+						f := long(w, life)
+						f.traits.CanRefresh, f.traits.CanLogout, f.traits.Limits = false, true, HostLimits{Concurrency: 1}
+						f.traits.Fingerprint = fmt.Sprint(i)
+						specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: &principal2{&hangLogout{f}, fmt.Sprint("p", i)}})
+					}
+					w.run(specs...)
+					defer w.shutdown()
+					time.Sleep(20 * time.Second)
+					bad := 0
+					for range 3600 {
+						time.Sleep(time.Second)
+						for _, s := range specs {
+							if !w.valid(s.Name) {
+								bad++
+							}
+						}
+					}
+					if bad > 0 {
+						t.Errorf("no valid token for %d token seconds of %d, though logins are well", bad, 3600*n)
+					}
+				})
+			})
+		}
+	}
+}
+
+type hangLogout struct{ *fakeSource }
+
+func (c *hangLogout) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	at, err := c.fakeSource.Prepare(ctx, step, s)
+	if err == nil && step == StepLogout {
+		at.Send = func(ctx context.Context) (*Grant, error) {
+			<-ctx.Done()
+			return nil, &Error{Kind: Transient, Step: step, Detail: "timed out"}
+		}
+	}
+	return at, err
+}
+
+type principal2 struct {
+	*hangLogout
+	who string
+}
+
+func (p *principal2) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	at, err := p.hangLogout.Prepare(ctx, step, s)
+	if err == nil {
+		at.Credential.Principal = p.who
+	}
+	return at, err
+}

@@ -32,13 +32,14 @@ type record struct {
 	sessionEnd   time.Duration // as the server told it
 	refreshEnd   time.Duration
 	idleEnd      time.Duration
-	tried        time.Duration // when the last login failed for want of another config or of a person
+	tried        time.Duration // when a login last failed for want of another config or of a person
 	note         *string       // nil: none
 	seed         string
 	refreshes    int32
 	spending     bool   // a request that spends the refresh token is under way
 	forPerson    bool   // tried was for want of a person
-	byWall       clocks // those that were read off the wall clock since the machine started
+	retried      bool   // and was not the first of its kind within ten minutes
+	byWall       clocks // those that were read off the wall clock, being from another boot
 	dead         bool   // the session is over, so its first refresh token is spent
 	loggedOut    bool   // a manager ended the session; only SignIn begins another
 }
@@ -55,8 +56,7 @@ const (
 	allClocks clocks = 1<<iota - 1
 )
 
-// shift moves the clocks that the wall clock told, once that was found to have been
-// wrong: it stepped by d.
+// shift moves the clocks that were read off the wall clock, which was behind by d.
 func (r *record) shift(d time.Duration) {
 	for _, c := range []struct {
 		which clocks
@@ -107,6 +107,7 @@ type stored struct {
 	Extra        map[string]string `json:"extra,omitempty"`
 	Clocks       storedClocks      `json:"clocks"`
 	ForPerson    bool              `json:"for_person,omitempty"`
+	Retried      bool              `json:"retried,omitempty"`
 	Life         time.Duration     `json:"life,omitempty"`
 	Jitter       time.Duration     `json:"jitter,omitempty"`
 	RefreshToken int               `json:"refresh_token_length,omitempty"`
@@ -136,7 +137,7 @@ func (r *record) encode(b []byte, now Instant, bootID string) ([]byte, error) {
 	head, err := json.Marshal(stored{
 		Saved: now.mark(now.Boot, bootID), Fingerprint: r.fingerprint, Generation: r.generation, Revision: r.revision,
 		Token: len(token), Type: r.typ, Extra: r.extra,
-		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd, r.tried}, ForPerson: r.forPerson, Life: r.life, Jitter: r.jitter,
+		Clocks: storedClocks{r.issued, r.expiry, r.loginSent, r.sessionEnd, r.refreshEnd, r.idleEnd, r.tried}, ForPerson: r.forPerson, Retried: r.retried, Life: r.life, Jitter: r.jitter,
 		RefreshToken: len(refresh), Private: r.private.Reveal(), Refreshes: r.refreshes, Spending: r.spending, Note: r.noteText(), Seed: r.seed, ByWall: r.byWall, Dead: r.dead, LoggedOut: r.loggedOut,
 	})
 	b = slices.Grow(b, len(head)+1+len(token)+len(refresh))
@@ -144,17 +145,18 @@ func (r *record) encode(b []byte, now Instant, bootID string) ([]byte, error) {
 	return append(append(b, token...), refresh...), err
 }
 
-// decodeRecord restores a record. suspect says that the clocks cannot be
+// decodeRecord restores a record. read is the wall clock's offset by which its clocks
+// in byWall are to be understood. suspect says that the clocks cannot be
 // believed: the machine was rebooted and its wall clock reads earlier than when
 // the record was saved.
-func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect bool, err error) {
+func decodeRecord(value []byte, now Instant, bootID string) (r record, read time.Duration, suspect bool, err error) {
 	var s stored
 	head, texts, _ := bytes.Cut(value, []byte{'\n'})   // JSON as we write it has no line end
 	if err := jsonv1.Unmarshal(head, &s); err != nil { // twice as fast, and a start reads all of them
-		return record{}, false, fmt.Errorf("decode record: %w", err)
+		return record{}, 0, false, fmt.Errorf("decode record: %w", err)
 	}
 	if s.Token < 0 || s.RefreshToken < 0 || s.Token+s.RefreshToken != len(texts) {
-		return record{}, false, errors.New("decode record: it is cut off")
+		return record{}, 0, false, errors.New("decode record: it is cut off")
 	}
 	at := func(t time.Duration) time.Duration { return s.Saved.at(t).boot(now, bootID) }
 	c := &s.Clocks
@@ -163,13 +165,14 @@ func decodeRecord(value []byte, now Instant, bootID string) (r record, suspect b
 		token: NewSecret(string(texts[:s.Token])), typ: s.Type, extra: s.Extra,
 		issued: at(c.Issued), expiry: at(c.Expiry), life: s.Life, jitter: s.Jitter,
 		refreshToken: NewSecret(string(texts[s.Token:])), private: NewSecret(s.Private), loginSent: at(c.LoginSent), sessionEnd: at(c.SessionEnd),
-		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), tried: at(c.Tried), forPerson: s.ForPerson, refreshes: s.Refreshes, spending: s.Spending, note: noted(s.Note), seed: s.Seed, dead: s.Dead, loggedOut: s.LoggedOut,
+		refreshEnd: at(c.RefreshEnd), idleEnd: at(c.IdleEnd), tried: at(c.Tried), forPerson: s.ForPerson, retried: s.Retried, refreshes: s.Refreshes, spending: s.Spending, note: noted(s.Note), seed: s.Seed, dead: s.Dead, loggedOut: s.LoggedOut,
 	}
-	if r.byWall = s.ByWall; s.Saved.BootID != bootID {
-		r.byWall = allClocks
+	r.byWall, read = s.ByWall, s.Saved.offset()
+	if s.Saved.BootID != bootID {
+		r.byWall, read = allClocks, now.offset()
 	}
 	suspect = s.Saved.BootID != bootID && now.Wall.Before(s.Saved.Wall)
-	return r, suspect, nil
+	return r, read, suspect, nil
 }
 
 // errToken is the reason why a value can never be a token.

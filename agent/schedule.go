@@ -120,6 +120,9 @@ func (v *view) due() time.Duration {
 		return v.now
 	}
 	d := v.expires - v.lead - v.jitter
+	if v.hardEnd != 0 {
+		d = min(d, v.hardEnd-v.lead-v.jitter) // where the wall clock was set since
+	}
 	first := v.issued + gap(v.life, v.minGap)
 	if v.refreshable && v.idleEnd > first { // else no refresh could keep it
 		d = min(d, v.idleEnd-v.lead)

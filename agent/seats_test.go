@@ -166,7 +166,7 @@ func TestRemovedTokensAreGoneAtOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, _, err := decodeRecord(value, w.now(), w.a.bootID)
+			r, _, _, err := decodeRecord(value, w.now(), w.a.bootID)
 			if err != nil || r.has() || r.generation == 0 {
 				t.Errorf("t%d leaves %+v in the state (%v), want its numbers alone", i, r, err)
 			}

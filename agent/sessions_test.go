@@ -334,3 +334,389 @@ func (c *countSends) Prepare(ctx context.Context, step Step, s Session) (*Attemp
 	}
 	return at, err
 }
+
+// One refusal is one renewal, where the value stays as well.
+func TestRejectOfAnExtendedValue(t *testing.T) {
+	for _, refresh := range []bool{true, false} {
+		t.Run(fmt.Sprint("canRefresh ", refresh), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, time.Hour)
+				f.traits.CanRefresh, f.same = refresh, true
+				s := &fakeSink{id: "s"}
+				w.run(&Spec{Name: "c", Source: f, Sinks: []Sink{s}, Renew: Renew{NoJitter: true}})
+				defer w.shutdown()
+				time.Sleep(time.Minute)
+				l0, r0 := f.counts()
+				_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
+				time.Sleep(30 * time.Minute)
+				l, r := f.counts()
+				if l-l0+r-r0 > 3 {
+					t.Errorf("one 401 told once: %d logins and %d refreshes in 30 min, %d deliveries, %d saves, rev %d", l-l0, r-r0, s.delivered(), w.store.saves, w.token("c").Current().Revision)
+				}
+			})
+		})
+	}
+}
+
+// Who signs in hears that the login failed, whatever else is wished for.
+func TestAwaitLoginOfARefusedToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		fails(f, NeedsHuman)
+		_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
+		time.Sleep(10 * time.Second)
+		began := time.Now()
+		rev := w.token("c").Current().Revision
+		if err := w.token("c").SignIn(mgr); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		done := w.token("c").AwaitLogin(ctx, rev)
+		if d := time.Since(began); d > 10*time.Second {
+			t.Errorf("`renewd login` heard (%v) only after %v that the login failed: %s", done, d, brief(w.token("c").Status(), w))
+		}
+	})
+}
+
+// A session that is doubted holds up nothing that ends the hold of the login: a
+// changed secret,
+func TestMendedSecretOfADoubtedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		f.rotate, f.traits.Rotates = true, true
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		// the password is changed at the server, which ends its sessions
+		f.set(func(f *fakeSource) { f.right, f.rt = "new", "none" })
+		_ = w.token("c").Refresh(t.Context(), mgr)
+		time.Sleep(time.Minute)
+		t.Log(brief(w.token("c").Status(), w))
+		f.set(func(f *fakeSource) { f.password = "new" })
+		w.token("c").SecretChanged()
+		d, ok := until(24*time.Hour, func() bool { return w.token("c").Status().State == StateValid })
+		if !ok || d > time.Minute {
+			t.Errorf("held (%v) %v after the secret was mended", ok, d)
+		}
+	})
+}
+
+// the second try,
+func TestServerThatLostItsSessions(t *testing.T) {
+	for _, life := range []time.Duration{time.Hour, 24 * time.Hour, 30 * 24 * time.Hour} {
+		t.Run(life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, life)
+				f.rotate, f.traits.Rotates = true, true
+				w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+				defer w.shutdown()
+				time.Sleep(time.Minute)
+				f.set(func(f *fakeSource) {
+					f.rt = "none"
+					f.fault = func(s Step) error {
+						if s == StepLogin {
+							return &Error{Kind: Rejected, Step: s, Detail: "401"}
+						}
+						return &Error{Kind: SessionOver, Step: s, Detail: "401"}
+					}
+				})
+				_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
+				time.Sleep(20 * time.Second)
+				heals(f)
+				d, ok := until(48*time.Hour, func() bool { return w.token("c").Current().Generation > 1 })
+				if !ok || d > 5*time.Minute+5*time.Second {
+					t.Errorf("the refused token was replaced (%v) after %v; a second try was promised after 5 min", ok, d)
+				}
+			})
+		})
+	}
+}
+
+// a manager,
+func TestManagersRefreshOfADoubtedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		f.rotate, f.traits.Rotates = true, true
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		f.set(func(f *fakeSource) {
+			f.rt = "none"
+			f.fault = func(s Step) error {
+				if s == StepLogin {
+					return &Error{Kind: Rejected, Step: s, Detail: "401"}
+				}
+				return &Error{Kind: SessionOver, Step: s, Detail: "401"}
+			}
+		})
+		_ = w.token("c").Refresh(t.Context(), mgr)
+		time.Sleep(5*time.Minute + 10*time.Second)
+		heals(f)
+		if err := w.token("c").Refresh(t.Context(), mgr); err != nil {
+			t.Fatal(err)
+		}
+		d, ok := until(48*time.Hour, func() bool { return w.token("c").Current().Generation > 1 })
+		if !ok || d > time.Minute {
+			t.Errorf("renewed (%v) %v after the manager's refresh", ok, d)
+		}
+	})
+}
+
+// or a neighbour whose login has worked.
+func TestDoubtedNeighbour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		f.rotate, f.traits.Rotates = true, true
+		g := long(w, 24*time.Hour)
+		g.traits.CanRefresh, g.traits.Fingerprint = false, "g"
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		f.set(func(f *fakeSource) {
+			f.rt = "none"
+			f.fault = func(s Step) error {
+				if s == StepLogin {
+					return &Error{Kind: Rejected, Step: s, Detail: "401"}
+				}
+				return &Error{Kind: SessionOver, Step: s, Detail: "401"}
+			}
+		})
+		_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
+		time.Sleep(20 * time.Second)
+		heals(f)
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: again{f}, Renew: Renew{NoJitter: true}}, {Name: "g", Source: g}}, nil)
+		time.Sleep(5 * time.Minute)
+		w.mustValid("g")
+		d, ok := until(48*time.Hour, func() bool { return w.token("c").Current().Generation > 1 })
+		if !ok || d > 5*time.Minute {
+			t.Errorf("renewed (%v) only after %v", ok, d)
+		}
+	})
+}
+
+// What another source answers costs nothing of the session that the config goes
+// back to.
+func TestPutBackAfterTheOtherFailed(t *testing.T) {
+	for _, kind := range []Kind{SessionOver, Transient, Ambiguous} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, time.Hour)
+				f.rotate, f.traits.Rotates = true, true
+				f.traits.NeedsPerson = true // the first login stands for the person's
+				w.run(&Spec{Name: "c", Source: f})
+				defer w.shutdown()
+				time.Sleep(time.Minute)
+				g := long(w, time.Hour)
+				g.traits.Fingerprint, g.traits.SelfStart, g.traits.NeedsPerson = "typo in client_id", true, true
+				fails(g, kind)
+				_ = w.a.Apply([]*Spec{{Name: "c", Source: selfStart{g}}}, nil)
+				time.Sleep(time.Minute)
+				if l, r := g.counts(); l+r == 0 {
+					t.Fatal("not sent")
+				}
+				_ = w.a.Apply([]*Spec{{Name: "c", Source: again{f}}}, nil)
+				time.Sleep(3 * time.Hour)
+				if !w.valid("c") {
+					t.Errorf("the session was thrown away: %s", brief(w.token("c").Status(), w))
+				}
+			})
+		})
+	}
+}
+
+// Nor does a refresh that was under way when it changed.
+func TestRefreshDuringAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.rotate, f.traits.Rotates = true, true
+		f.traits.NeedsPerson = true // the first login stands for the person's
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		f.set(func(f *fakeSource) { f.slow = 5 * time.Second })
+		_ = w.token("c").Refresh(t.Context(), mgr)
+		time.Sleep(time.Second)
+		g := long(w, time.Hour)
+		g.traits.Fingerprint = "typo"
+		fails(g, Misconfigured)
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: g}}, nil)
+		time.Sleep(time.Minute)
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: again{f}}}, nil)
+		time.Sleep(3 * time.Hour)
+		if !w.valid("c") {
+			t.Errorf("a refresh token that rotates was lost: %s", brief(w.token("c").Status(), w))
+		}
+	})
+}
+
+// A start with another source leaves the state what it has, until that one brings a
+// token.
+func TestRestartWithAnotherSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		f.rotate, f.traits.Rotates = true, true
+		w.run(&Spec{Name: "c", Source: f})
+		time.Sleep(time.Minute)
+		w.shutdown()
+		g := long(w, 24*time.Hour)
+		g.traits.Fingerprint = "typo"
+		fails(g, Misconfigured)
+		w.run(&Spec{Name: "c", Source: g})
+		time.Sleep(time.Minute)
+		w.shutdown()
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Second)
+		if l, _ := f.counts(); l > 1 {
+			t.Errorf("%d logins: the still valid token and its session are lost from the state", l)
+		}
+	})
+}
+
+// Another source that hands out the same token is taken for the one it is.
+func TestAnotherNameForOneSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		f.traits.CanRefresh = false
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		g := &cached{long(w, 24*time.Hour), w.token("c").Current().Token, w.token("c").Current().Expires, w}
+		g.traits.Fingerprint, g.traits.CanRefresh = "alias of the same server", false
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: g}}, nil)
+		time.Sleep(6 * time.Hour)
+		if l, _ := g.counts(); l > 30 {
+			t.Errorf("%d logins in 6 h of a token of 24 h", l)
+		}
+	})
+}
+
+// What is published can be proven until another takes its place.
+func TestProofOfThePublishedToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := &prover{long(w, time.Hour)}
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		if _, err := w.token("c").Proof("GET", "https://x", ""); err != nil {
+			t.Fatal(err)
+		}
+		g := &prover{long(w, time.Hour)}
+		g.traits.Fingerprint = "more scopes"
+		fails(g.fakeSource, Transient)
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: g}}, nil)
+		time.Sleep(time.Second)
+		if _, err := w.token("c").Proof("GET", "https://x", ""); err != nil {
+			t.Errorf("the published token cannot be presented: %v", err)
+		}
+	})
+}
+
+// Who signs in has granted what others wished for.
+func TestSignInGrantsWishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := &personSigner{long(w, 24*time.Hour)}
+		f.traits.NeedsPerson = true
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Minute)
+		if err := w.token("c").SignInWith(t.Context(), func(Prompt) {}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		fails(f.fakeSource, SessionOver)
+		_, _ = w.token("c").Reject(w.token("c").Current().Generation, Caller{ID: "x"})
+		time.Sleep(time.Minute)
+		heals(f.fakeSource)
+		if err := w.token("c").SignInWith(t.Context(), func(Prompt) {}); err != nil {
+			t.Fatal(err)
+		}
+		_, r0 := f.counts()
+		time.Sleep(time.Minute)
+		if _, r := f.counts(); r > r0 {
+			t.Errorf("%d refreshes in the minute after a person signed in", r-r0)
+		}
+	})
+}
+
+type selfStart struct{ *fakeSource }
+
+func (s selfStart) Prepare(ctx context.Context, step Step, x Session) (*Attempt, error) {
+	x.Valid = true
+	return s.fakeSource.Prepare(ctx, step, x)
+}
+
+type cached struct {
+	*fakeSource
+	token Secret
+	until time.Duration
+	w     *world
+}
+
+func (c *cached) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	at, err := c.fakeSource.Prepare(ctx, step, s)
+	if err == nil {
+		send := at.Send
+		at.Send = func(ctx context.Context) (*Grant, error) {
+			g, err := send(ctx)
+			if err == nil {
+				g.Token, g.Life = c.token, c.until-c.w.now().Boot
+			}
+			return g, err
+		}
+	}
+	return at, err
+}
+
+type prover struct{ *fakeSource }
+
+func (p *prover) Proof(s Session, _, _, _ string) (string, error) {
+	if s.Private.IsZero() {
+		return "", ErrNoProof
+	}
+	return "proof by " + s.Private.Reveal(), nil
+}
+
+func (p *prover) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	at, err := p.fakeSource.Prepare(ctx, step, s)
+	if err == nil {
+		send := at.Send
+		at.Send = func(ctx context.Context) (*Grant, error) {
+			g, err := send(ctx)
+			if err == nil {
+				g.Private = NewSecret("key")
+			}
+			return g, err
+		}
+	}
+	return at, err
+}
+
+type personSigner struct{ *fakeSource }
+
+func (p *personSigner) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	if step == StepLogin {
+		return nil, &Error{Kind: NeedsHuman, Step: step, Detail: "a person has to sign in", Unsent: true}
+	}
+	return p.fakeSource.Prepare(ctx, step, s)
+}
+
+func (p *personSigner) SignIn(ctx context.Context, show func(Prompt)) (*Grant, error) {
+	return p.fakeSource.send(ctx, StepLogin, "pw", Session{})
+}

@@ -35,9 +35,8 @@ type Problem struct {
 	unsent bool      // nothing left this machine, so another try costs nothing
 }
 
-// mayBeOver says that somebody may have mended what it tells of, so that a manager's
-// wish for a try is worth one.
-func (p *Problem) mayBeOver() bool {
+// mendable says that a manager who wants a try may just have mended what it tells of.
+func (p *Problem) mendable() bool {
 	switch p.Kind {
 	case NeedsHuman:
 		return !p.unsent // a login that only a person can do is not tried without one
@@ -118,7 +117,7 @@ func (k *keeper) valid(now Instant) bool {
 // lifeOf is the life that schedules reckon with: the last known, else the
 // declared one, else none.
 func (k *keeper) lifeOf() time.Duration {
-	if k.rec.life > 0 && !k.moved() {
+	if k.rec.life > 0 {
 		return k.rec.life
 	}
 	return k.src.Traits().Life
@@ -268,6 +267,7 @@ func (k *keeper) poke(p poke) {
 	case pokeSecret:
 		k.epoch++
 		k.free()
+		k.believe()
 		if k.src.Traits().SelfStart {
 			k.over, k.ended = false, false
 		}

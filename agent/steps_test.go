@@ -133,7 +133,7 @@ func TestPortalThenHome(t *testing.T) {
 		n, _ := f.counts()
 		until(time.Hour, func() bool { m, _ := f.counts(); return m > n })
 		heals(f)
-		w.suspend(10 * time.Minute)
+		w.suspend(20 * time.Minute)
 		w.a.ClockChanged()
 		d, ok := until(24*time.Hour, func() bool { return w.valid("c") })
 		if !ok || d > time.Minute {
@@ -237,4 +237,223 @@ func TestClocksThatAreAheadAtBoot(t *testing.T) {
 			t.Errorf("%d refused logins in 20 min", f.bad)
 		}
 	})
+}
+
+// A wrong date that is put right costs no session.
+func TestWrongDateForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.rotate, f.traits.Rotates, f.traits.NeedsPerson = true, true, true
+		f.traits.Session = SessionLimits{MaxAge: 90 * 24 * time.Hour}
+		p := &personNeeded{f}
+		w.run(&Spec{Name: "c", Source: p})
+		time.Sleep(time.Minute)
+		w.shutdown()
+		w.bootID = "boot-2"
+		w.run(&Spec{Name: "c", Source: p})
+		defer w.shutdown()
+		time.Sleep(24 * time.Hour)
+		w.mustValid("c")
+		w.stepWall(100 * 24 * time.Hour)
+		w.a.ClockChanged()
+		time.Sleep(100 * time.Millisecond)
+		w.stepWall(-100 * 24 * time.Hour)
+		w.a.ClockChanged()
+		time.Sleep(3 * time.Hour)
+		if !w.valid("c") {
+			t.Errorf("a person is needed: %s", brief(w.token("c").Status(), w))
+		}
+	})
+}
+
+// Nor do steps to and fro.
+func TestClockThatStepsToAndFro(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.rotate, f.traits.Rotates = true, true
+		f.maxAge = 30 * 24 * time.Hour
+		f.traits.Session = SessionLimits{MaxAge: 30 * 24 * time.Hour}
+		w.run(&Spec{Name: "c", Source: f})
+		time.Sleep(time.Minute)
+		w.shutdown()
+		w.bootID = "boot-2"
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		before := w.token("c").Status().SessionExpiresAt
+		for range 24 * 7 {
+			time.Sleep(30 * time.Minute)
+			w.stepWall(8 * time.Second)
+			time.Sleep(30 * time.Minute)
+			w.stepWall(-8 * time.Second)
+		}
+		time.Sleep(time.Minute)
+		if d := before.Sub(w.token("c").Status().SessionExpiresAt); d > time.Minute {
+			t.Errorf("after a week of steps to and fro the session's end has moved by %v", d)
+		}
+	})
+}
+
+// A step is counted once, whenever it comes.
+func TestStepBeforeTheFirstLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
+		time.Sleep(time.Minute)
+		w.shutdown()
+		w.bootID = "boot-2"
+		w.stepWall(-20 * time.Hour)
+		a, err := New(Options{Store: w.store, Clock: w.now, BootID: w.bootID, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		w.a, w.stop, w.done = a, cancel, make(chan struct{})
+		time.Sleep(time.Second)
+		w.stepWall(20 * time.Hour)
+		_ = a.Apply([]*Spec{{Name: "c", Source: f, Renew: Renew{NoJitter: true}}}, nil)
+		before := w.token("c").Current().Expires - w.now().Boot
+		go func() { defer close(w.done); _ = a.Run(ctx) }()
+		defer w.shutdown()
+		time.Sleep(time.Second)
+		l, r := f.counts()
+		if after := w.token("c").Current().Expires - w.now().Boot; l+r > 1 || (before-after) > time.Minute {
+			t.Errorf("life left %v after Apply, %v after the first look; %d logins %d refreshes", before, after, l, r)
+		}
+	})
+}
+
+// Also one while no agent ran.
+func TestClockSetWhileDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 12*time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		time.Sleep(time.Minute)
+		w.shutdown()
+		time.Sleep(20 * time.Hour) // off
+		w.bootID = "boot-2"
+		w.stepWall(-20*time.Hour + time.Second)
+		w.run(&Spec{Name: "c", Source: f})
+		time.Sleep(5 * time.Second)
+		// a caller wishes while the network is down; a misconfigured login is saved
+		fails(f, SessionOver)
+		_ = w.token("c").Refresh(t.Context(), mgr)
+		time.Sleep(2 * time.Second)
+		heals(f)
+		w.shutdown()
+		w.stepWall(20 * time.Hour) // NTP while it restarts
+		l0, r0 := f.counts()
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		d, ok := until(24*time.Hour, func() bool { l, r := f.counts(); return l+r > l0+r0 })
+		if !ok || d > time.Minute {
+			t.Errorf("a token that died 8 h ago was published as valid for %v", d)
+		}
+	})
+}
+
+// A hold ends on a clock that stays wrong.
+func TestClockThatStaysBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 10*time.Minute)
+		f.traits.CanRefresh = false
+		w.run(&Spec{Name: "c", Source: f})
+		synctest.Wait()
+		fails(f, Rejected)
+		n, _ := f.counts()
+		until(time.Hour, func() bool { m, _ := f.counts(); return m > n })
+		w.shutdown()
+		heals(f)
+		w.bootID = "boot-2"
+		w.stepWall(-30 * 365 * 24 * time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		d, ok := until(7*24*time.Hour, func() bool { return w.valid("c") })
+		if !ok || d > 10*time.Minute {
+			t.Errorf("the second try, promised within 5 min, had not come (%v) after %v: %s", ok, d, brief(w.token("c").Status(), w))
+		}
+	})
+}
+
+// And on one that is ahead until it is set.
+func TestClockAheadAtEachBoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.password = "wrong"
+		w.stepWall(3 * time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		time.Sleep(20 * time.Second)
+		w.stepWall(-3 * time.Hour) // set
+		time.Sleep(10 * time.Minute)
+		w.shutdown()
+		w.bootID = "boot-2"
+		w.stepWall(3 * time.Hour) // it reads the RTC again
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(20 * time.Second)
+		w.stepWall(-3 * time.Hour)
+		f.set(func(f *fakeSource) { f.right = "wrong" })
+		if d, ok := until(24*time.Hour, func() bool { return w.valid("c") }); !ok || d > 36*time.Minute {
+			t.Errorf("the probe, due every 35 min, came (%v) after %v", ok, d)
+		}
+	})
+}
+
+// A step measures no token by the limits of another source.
+func TestStepBesideAnotherSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Hour)
+		g := long(w, time.Hour)
+		g.traits.Fingerprint, g.traits.Session = "other", SessionLimits{MaxAge: 15 * time.Minute}
+		fails(g, Transient)
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: g}}, nil)
+		time.Sleep(time.Minute)
+		w.mustValid("c")
+		w.stepWall(-10 * time.Second)
+		time.Sleep(40 * time.Second)
+		if !w.valid("c") {
+			t.Errorf("the old token, good for 23 h, is called expired by the new source's limits")
+		}
+	})
+}
+
+// Each resume is not a try.
+func TestNapsAndMisconfigured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.traits.CanRefresh = false
+		fails(f, Misconfigured)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(2 * time.Hour)
+		l0, _ := f.counts()
+		for range 24 * 10 {
+			time.Sleep(time.Minute)
+			w.suspend(5 * time.Minute)
+			w.a.ClockChanged()
+		}
+		l, _ := f.counts()
+		if l-l0 > 100 {
+			t.Errorf("%d misconfigured logins in 24 h of naps", l-l0)
+		}
+	})
+}
+
+type personNeeded struct{ *fakeSource }
+
+func (p *personNeeded) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
+	if step == StepLogin && p.n > 0 {
+		return nil, &Error{Kind: NeedsHuman, Step: step, Detail: "a person has to sign in", Unsent: true}
+	}
+	return p.fakeSource.Prepare(ctx, step, s)
 }

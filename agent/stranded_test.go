@@ -267,3 +267,49 @@ func TestRestartsAskNobodyEachTime(t *testing.T) {
 		})
 	}
 }
+
+// The first start after a failure tries.
+func TestOnceAfterMending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 24*time.Hour)
+		fails(f, Misconfigured)
+		w.run(&Spec{Name: "c", Source: f})
+		ctx := context.Background()
+		if w.token("c").Settle(ctx) {
+			t.Fatal("settled")
+		}
+		w.shutdown()
+		heals(f) // ca_file mended
+		time.Sleep(5 * time.Second)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		began := time.Now()
+		ok := w.token("c").Settle(ctx)
+		l, _ := f.counts()
+		if !ok {
+			t.Errorf("run --once of a mended config gives up after %v having sent nothing (%d logins in all): %s", time.Since(began), l, brief(w.token("c").Status(), w))
+		}
+	})
+}
+
+// A script of a manager's that goes on and on is no manager who has mended
+// something.
+func TestManagerWhoGoesOnAndOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.traits.CanRefresh = false
+		fails(f, Misconfigured)
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		time.Sleep(time.Second)
+		for range 360 {
+			_ = w.token("c").Refresh(t.Context(), mgr)
+			time.Sleep(10 * time.Second)
+		}
+		if l, _ := f.counts(); l > 20 {
+			t.Errorf("%d logins in an hour that may each have been a refusal", l)
+		}
+	})
+}

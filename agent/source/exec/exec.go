@@ -93,9 +93,10 @@ func New(s *Spec, clock agent.Clock) (*Source, []spec.Problem) {
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "exec %q %q", s.Command, s.Format))
 	src.traits.Fingerprint = base64.RawURLEncoding.EncodeToString(sum[:16])
-	// Whose account a program logs in to is in its arguments, if anywhere: two
-	// scripts of one shell have nothing in common.
-	src.principal = filepath.Base(s.Command[0]) + " " + src.traits.Fingerprint
+	// Whose account a program logs in to is mostly told by its arguments: two scripts of
+	// one shell have nothing in common.
+	line := sha256.Sum256(fmt.Appendf(nil, "%q", s.Command))
+	src.principal = filepath.Base(s.Command[0]) + " " + base64.RawURLEncoding.EncodeToString(line[:16])
 	return src, p
 }
 

@@ -96,7 +96,7 @@ func (s *Source) ended(e *agent.Error, status int) *agent.Error {
 		if slices.Contains(r.status, status) {
 			e.Kind, e.Wait, e.Hint = r.means, r.wait, r.hint
 			if e.Kind == agent.NeedsHuman && e.Hint == "" {
-				e.Hint = "do what the program wants, then run: renewd refresh"
+				e.Hint = "do what the program wants, then run: renewd refresh NAME"
 			}
 			return e
 		}
