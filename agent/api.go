@@ -118,9 +118,8 @@ func (k *keeper) spend(now Instant, id string, most time.Duration) time.Duration
 }
 
 // Refresh asks for a renewal now. A manager's refresh also ends the hold of a
-// refused secret, five minutes after the last refusal, and the wait after a step
-// that could not be sent: an admin has just mended what was missing. It does not
-// wait; see Await.
+// refused secret, five minutes after the last refusal, and the wait after what an
+// admin may just have mended, some times in a row. It does not wait; see Await.
 func (t Token) Refresh(ctx context.Context, c Caller) error {
 	k := t.k
 	now := k.a.now()

@@ -204,8 +204,10 @@ func (k *keeper) doubt(now Instant) {
 }
 
 // believe takes a session that was refused for over again, now that a login may work.
+// k.mu is held.
 func (k *keeper) believe() {
-	k.over = k.over || k.rec.dead && !k.moved() && k.src.Traits().CanRefresh && !k.src.Traits().SelfStart
+	t := k.src.Traits()
+	k.over = k.over || k.rec.dead && !k.moved() && t.CanRefresh && !t.SelfStart
 }
 
 // fail books one failure on a lane.

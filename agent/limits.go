@@ -12,7 +12,8 @@ import (
 const defaultConcurrency = 8
 
 // limiter spreads requests over hosts. It never blocks: a keeper that may not
-// send is queued, nearest expiry first, and handed back by ready.
+// send is queued, nearest expiry first among those that have not failed, and handed
+// back by ready.
 type limiter struct {
 	save   saveFunc
 	bootID string
