@@ -152,6 +152,7 @@ func TestFailedBeforeSuspend(t *testing.T) {
 		synctest.Wait()
 		fails(f, Transient)
 		time.Sleep(18*time.Hour + time.Second) // due; the network is going down with the lid
+		synctest.Wait()
 		w.suspend(4 * time.Hour)
 		heals(f)
 		w.a.ClockChanged()

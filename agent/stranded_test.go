@@ -206,7 +206,11 @@ func TestManagersRefreshTriesWhatWaits(t *testing.T) {
 				if err := w.token("c").Refresh(t.Context(), mgr); err != nil {
 					t.Fatal(err)
 				}
-				if d, ok := until(24*time.Hour, func() bool { return w.valid("c") }); !ok || d > 5*time.Second {
+				most := 5 * time.Second
+				if kind == Transient {
+					most = loginWindow // the account's budget may be spent by the tries before
+				}
+				if d, ok := until(24*time.Hour, func() bool { return w.valid("c") }); !ok || d > most {
 					t.Errorf("valid (%v) %v after the manager's refresh", ok, d)
 				}
 			})
