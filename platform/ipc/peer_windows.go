@@ -16,7 +16,7 @@ import (
 const (
 	mute     = 5 * time.Second // how long a client may say nothing where its account is known only then
 	mutes    = 64              // such clients at once; more are nobody
-	rousedBy = 5 * time.Second
+	rousedBy = 15 * time.Second
 )
 
 // pipe accepts clients whose account can be asked for.
@@ -46,11 +46,16 @@ func (l *pipe) rouse(path string) error {
 		accepted <- err
 	}()
 	for {
-		c, err := winio.DialPipeAccessImpLevel(ctx, path, dialRights, winio.PipeImpLevelIdentification)
-		if err != nil {
+		once, done := context.WithTimeout(ctx, time.Second) // one that hangs is given up for another
+		c, err := winio.DialPipeAccessImpLevel(once, path, dialRights, winio.PipeImpLevelIdentification)
+		done()
+		switch {
+		case err == nil:
+			_ = c.Close()
+		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		default:
 			return fmt.Errorf("dial the own pipe: %w", err)
 		}
-		_ = c.Close()
 		select {
 		case err := <-accepted:
 			return err
