@@ -336,6 +336,22 @@ func fails(f *fakeSource, k Kind) {
 	})
 }
 
+// failsBy has each step fail in its own way, or not at all ("").
+func failsBy(f *fakeSource, login, refresh Kind) {
+	f.set(func(f *fakeSource) {
+		f.fault = func(s Step) error {
+			kind := login
+			if s == StepRefresh {
+				kind = refresh
+			}
+			if kind == "" {
+				return nil
+			}
+			return &Error{Kind: kind, Step: s, Detail: "fault"}
+		}
+	})
+}
+
 func heals(f *fakeSource) { f.set(func(f *fakeSource) { f.fault = nil }) }
 
 // until gives how long it takes until ok holds, looking each second, and whether
@@ -380,4 +396,22 @@ func brief(s Status, w *world) string {
 func (w *world) valid(name string) bool {
 	p := w.token(name).Current()
 	return p != nil && p.Remaining(w.now()) > 0
+}
+
+// untilLogin waits for the next login.
+func untilLogin(f *fakeSource) {
+	before, _ := f.counts()
+	until(24*time.Hour, func() bool { logins, _ := f.counts(); return logins > before })
+}
+
+// lapsed is for how long a token is not valid within the next d, to the second.
+func (w *world) lapsed(name string, d time.Duration) (lapsed time.Duration) {
+	for range d / time.Second {
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !w.valid(name) {
+			lapsed += time.Second
+		}
+	}
+	return lapsed
 }

@@ -151,15 +151,9 @@ func TestPlaceThatComesDuringASave(t *testing.T) {
 		w.store.slowDown(0)
 		l, r := f.counts()
 		t.Log(l, r, brief(w.token("c").Status(), w))
-		bad := 0
-		for range 600 {
-			time.Sleep(time.Second)
-			if !w.valid("c") {
-				bad++
-			}
-		}
+		bad := w.lapsed("c", 10*time.Minute)
 		if bad > 0 {
-			t.Errorf("no valid token for %d s", bad)
+			t.Errorf("no valid token for %v", bad)
 		}
 	})
 }
@@ -180,61 +174,31 @@ func TestStatusOfTheQueued(t *testing.T) {
 	})
 }
 
-// Tokens whose server hangs take turns with the good one, which never lapses.
+// Tokens whose server hangs take turns with the good one, which never lapses, however
+// few places there are.
 func TestTokensThatHangStarveNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		good := long(w, time.Hour)
-		specs := []*Spec{{Name: "good", Source: good}}
-		w.run(specs...)
-		defer w.shutdown()
-		synctest.Wait()
-		for i := range 17 {
-			h := long(w, time.Hour)
-			h.slow, h.traits.Fingerprint = time.Hour, "hang"
-			specs = append(specs, &Spec{Name: fmt.Sprint("h", i), Source: &principal{h, fmt.Sprint("p", i)}})
-		}
-		_ = w.a.Apply(specs, nil)
-		bad := 0
-		for range 2 * 3600 {
-			time.Sleep(time.Second)
-			if !w.valid("good") {
-				bad++
-			}
-		}
-		if bad > 0 {
-			t.Errorf("good has no valid token for %d s of %d", bad, 2*3600)
-		}
-	})
-}
-
-// With two places, too.
-func TestTokensThatHangInAFewPlaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		good := long(w, time.Hour)
-		good.traits.Limits = HostLimits{Concurrency: 2}
-		specs := []*Spec{{Name: "good", Source: good}}
-		w.run(specs...)
-		defer w.shutdown()
-		synctest.Wait()
-		for i := range 5 {
-			h := long(w, time.Hour)
-			h.slow, h.traits.Fingerprint, h.traits.Limits = time.Hour, "hang", HostLimits{Concurrency: 2}
-			specs = append(specs, &Spec{Name: string(rune('a' + i)), Source: &principal{h, string(rune('a' + i))}})
-		}
-		_ = w.a.Apply(specs, nil)
-		bad := 0
-		for range 2 * 3600 {
-			time.Sleep(time.Second)
-			if !w.valid("good") {
-				bad++
-			}
-		}
-		if bad > 0 {
-			t.Errorf("good has no valid token for %d s of %d", bad, 2*3600)
-		}
-	})
+	for _, c := range []struct{ hang, places int }{{17, 0}, {5, 2}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				good := long(w, time.Hour)
+				good.traits.Limits.Concurrency = c.places
+				specs := []*Spec{{Name: "good", Source: good}}
+				w.run(specs...)
+				defer w.shutdown()
+				synctest.Wait()
+				for i := range c.hang {
+					h := long(w, time.Hour)
+					h.slow, h.traits.Fingerprint, h.traits.Limits = time.Hour, "hang", good.traits.Limits
+					specs = append(specs, &Spec{Name: fmt.Sprint("h", i), Source: &principal{h, fmt.Sprint("p", i)}})
+				}
+				_ = w.a.Apply(specs, nil)
+				if bad := w.lapsed("good", 2*time.Hour); bad > 0 {
+					t.Errorf("good has no valid token for %v of two hours", bad)
+				}
+			})
+		})
+	}
 }
 
 // Tokens that fail unsent leave the window to the good one.
@@ -257,15 +221,9 @@ func TestFailingTokensLeaveTheWindow(t *testing.T) {
 			specs = append(specs, &Spec{Name: fmt.Sprint("h", i), Source: &principal{h, fmt.Sprint("p", i)}})
 		}
 		_ = w.a.Apply(specs, nil)
-		bad := 0
-		for range 2 * 3600 {
-			time.Sleep(time.Second)
-			if !w.valid("good") {
-				bad++
-			}
-		}
+		bad := w.lapsed("good", 2*time.Hour)
 		if bad > 0 {
-			t.Errorf("good has no valid token for %d s of %d", bad, 2*3600)
+			t.Errorf("good has no valid token for %v of two hours", bad)
 		}
 	})
 }
@@ -309,28 +267,14 @@ func TestCallersShareHoldsNoLogin(t *testing.T) {
 			_ = w.token("c").Refresh(t.Context(), Caller{ID: fmt.Sprint("uid ", i)})
 			until(time.Minute, func() bool { return w.token("c").Current().Generation > g })
 		}
-		f.set(func(f *fakeSource) {
-			f.fault = func(s Step) error {
-				if s == StepRefresh {
-					return &Error{Kind: SessionOver, Step: s, Detail: "server answered 401"}
-				}
-				return nil
-			}
-		})
+		failsBy(f, "", SessionOver)
 		time.Sleep(2 * time.Second)
 		_, _ = w.token("c").Reject(w.token("c").Current().Generation, Caller{ID: "uid 77"})
 		time.Sleep(3 * time.Second)
 		t.Log(brief(w.token("c").Status(), w))
-		lapsed := 0
-		for range 400 {
-			time.Sleep(time.Second)
-			synctest.Wait()
-			if !w.valid("c") {
-				lapsed++
-			}
-		}
+		lapsed := w.lapsed("c", 400*time.Second)
 		if l, r := f.counts(); lapsed > 0 {
-			t.Errorf("no valid token for %d s; %d requests of 30 were sent", lapsed, l+r)
+			t.Errorf("no valid token for %v; %d requests of 30 were sent", lapsed, l+r)
 		}
 	})
 }
@@ -361,7 +305,7 @@ func TestCallersShareHoldsNoSchedule(t *testing.T) {
 	})
 }
 
-// Nor does one.
+// One caller who goes on refusing holds up no renewal either.
 func TestOneCallerHoldsNoSchedule(t *testing.T) {
 	for _, life := range []time.Duration{20 * time.Second, time.Minute} {
 		t.Run(life.String(), func(t *testing.T) {
@@ -462,13 +406,14 @@ func (c *countLogouts) Prepare(ctx context.Context, step Step, s Session) (*Atte
 	return at, nil
 }
 
+// principal is a source whose logins are another account's.
 type principal struct {
-	*fakeSource
+	Source
 	who string
 }
 
 func (p *principal) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
-	at, err := p.fakeSource.Prepare(ctx, step, s)
+	at, err := p.Source.Prepare(ctx, step, s)
 	if err == nil {
 		at.Credential.Principal = p.who
 	}
@@ -491,27 +436,14 @@ func TestCallersShareHoldsNoSecondStep(t *testing.T) {
 			until(time.Minute, func() bool { return w.token("c").Current().Generation > g })
 		}
 		// a wish to sign in is refused; the session would do
-		f.set(func(f *fakeSource) {
-			f.slow = 1500 * time.Millisecond
-			f.fault = func(s Step) error {
-				if s == StepLogin {
-					return &Error{Kind: Rejected, Step: s, Detail: "401"}
-				}
-				return nil
-			}
-		})
+		f.set(func(f *fakeSource) { f.slow = 1500 * time.Millisecond })
+		failsBy(f, Rejected, "")
 		_ = w.token("c").SignIn(mgr)
 		time.Sleep(2 * time.Second)
 		t.Log(brief(w.token("c").Status(), w))
-		lapsed := 0
-		for range 3600 {
-			time.Sleep(time.Second)
-			if !w.valid("c") {
-				lapsed++
-			}
-		}
+		lapsed := w.lapsed("c", time.Hour)
 		if l, r := f.counts(); lapsed > 0 {
-			t.Errorf("no valid token for %d s; %d logins %d refreshes", lapsed, l, r)
+			t.Errorf("no valid token for %v; %d logins %d refreshes", lapsed, l, r)
 		}
 	})
 }
@@ -551,7 +483,7 @@ func TestLogoutsThatHang(t *testing.T) {
 					f := long(w, life)
 					f.traits.CanRefresh, f.traits.CanLogout = false, true
 					f.traits.Fingerprint = fmt.Sprint(i)
-					specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: &principal2{&hangLogout{f}, fmt.Sprint("p", i)}})
+					specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: &principal{&hangLogout{f}, fmt.Sprint("p", i)}})
 				}
 				w.run(specs...)
 				defer w.shutdown()
@@ -573,7 +505,7 @@ func TestLogoutsThatHang(t *testing.T) {
 	}
 }
 
-// Also where there is one.
+// Logouts that hang leave renewals their place where there is only one.
 func TestLogoutThatHangsInOnePlace(t *testing.T) {
 	for _, life := range []time.Duration{time.Minute, 5 * time.Minute} {
 		for _, n := range []int{1, 3} {
@@ -585,7 +517,7 @@ func TestLogoutThatHangsInOnePlace(t *testing.T) {
 						f := long(w, life)
 						f.traits.CanRefresh, f.traits.CanLogout, f.traits.Limits = false, true, HostLimits{Concurrency: 1}
 						f.traits.Fingerprint = fmt.Sprint(i)
-						specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: &principal2{&hangLogout{f}, fmt.Sprint("p", i)}})
+						specs = append(specs, &Spec{Name: fmt.Sprint("t", i), Source: &principal{&hangLogout{f}, fmt.Sprint("p", i)}})
 					}
 					w.run(specs...)
 					defer w.shutdown()
@@ -617,19 +549,6 @@ func (c *hangLogout) Prepare(ctx context.Context, step Step, s Session) (*Attemp
 			<-ctx.Done()
 			return nil, &Error{Kind: Transient, Step: step, Detail: "timed out"}
 		}
-	}
-	return at, err
-}
-
-type principal2 struct {
-	*hangLogout
-	who string
-}
-
-func (p *principal2) Prepare(ctx context.Context, step Step, s Session) (*Attempt, error) {
-	at, err := p.hangLogout.Prepare(ctx, step, s)
-	if err == nil {
-		at.Credential.Principal = p.who
 	}
 	return at, err
 }

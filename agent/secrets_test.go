@@ -66,17 +66,8 @@ func TestOldRefusalIsForgotten(t *testing.T) {
 		w.run(&Spec{Name: "c", Source: f})
 		defer w.shutdown()
 		synctest.Wait()
-		var logins atomic.Int32
-		f.set(func(f *fakeSource) {
-			f.fault = func(s Step) error {
-				if s == StepLogin {
-					logins.Add(1)
-					return &Error{Kind: Rejected, Step: s, Detail: "401"}
-				}
-				return &Error{Kind: Transient, Step: s, Detail: "server answered 500"}
-			}
-		})
-		until(time.Hour, func() bool { return logins.Load() > 0 })
+		failsBy(f, Rejected, Transient)
+		untilLogin(f)
 		heals(f)
 		time.Sleep(30 * 24 * time.Hour)
 		// a month later: the server ends the session and says 401 once more

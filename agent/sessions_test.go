@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,14 +25,7 @@ func TestSessionOfAnIllServer(t *testing.T) {
 				w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
 				defer w.shutdown()
 				time.Sleep(c.life / 3)
-				f.set(func(f *fakeSource) {
-					f.fault = func(s Step) error {
-						if s == StepRefresh {
-							return &Error{Kind: SessionOver, Step: s, Detail: "401"}
-						}
-						return &Error{Kind: Rejected, Step: s, Detail: "401"}
-					}
-				})
+				failsBy(f, Rejected, SessionOver)
 				_, r0 := f.counts()
 				until(time.Minute, func() bool { _, r := f.counts(); return r > r0 })
 				time.Sleep(c.ill)
@@ -65,17 +57,8 @@ func TestLoginProblemEndsWithItsCause(t *testing.T) {
 				w.run(&Spec{Name: "c", Source: f})
 				defer w.shutdown()
 				synctest.Wait()
-				var logins atomic.Int32
-				f.set(func(f *fakeSource) {
-					f.fault = func(s Step) error {
-						if s == StepLogin {
-							logins.Add(1)
-							return &Error{Kind: kind, Step: s, Detail: "fault"}
-						}
-						return &Error{Kind: Transient, Step: s, Detail: "server answered 500"}
-					}
-				})
-				until(time.Hour, func() bool { return logins.Load() > 0 })
+				failsBy(f, kind, Transient)
+				untilLogin(f)
 				heals(f)
 				if d, ok := until(time.Hour, func() bool { return w.token("c").Current().Generation > 1 }); !ok {
 					t.Fatalf("%v %v", d, ok)
@@ -90,7 +73,7 @@ func TestLoginProblemEndsWithItsCause(t *testing.T) {
 	}
 }
 
-// Nor after its secret was changed.
+// A login that was held is not told of once its secret was changed.
 func TestHeldBesideAGoodSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -98,17 +81,8 @@ func TestHeldBesideAGoodSession(t *testing.T) {
 		w.run(&Spec{Name: "c", Source: f})
 		defer w.shutdown()
 		synctest.Wait()
-		var logins atomic.Int32
-		f.set(func(f *fakeSource) {
-			f.fault = func(s Step) error {
-				if s == StepLogin {
-					logins.Add(1)
-					return &Error{Kind: Rejected, Step: s, Detail: "fault"}
-				}
-				return &Error{Kind: Transient, Step: s, Detail: "server answered 500"}
-			}
-		})
-		until(2*time.Hour, func() bool { return logins.Load() > 0 })
+		failsBy(f, Rejected, Transient)
+		untilLogin(f)
 		heals(f)
 		until(2*time.Hour, func() bool { return w.token("c").Current().Generation > 1 })
 		time.Sleep(2 * time.Hour)
@@ -267,7 +241,7 @@ func TestRefusedTokenThroughAnOutage(t *testing.T) {
 	})
 }
 
-// So it is for callers who go on saying so.
+// A refused token is renewed soon also for callers who go on saying so.
 func TestRejectThroughAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -384,8 +358,7 @@ func TestAwaitLoginOfARefusedToken(t *testing.T) {
 	})
 }
 
-// A session that is doubted holds up nothing that ends the hold of the login: a
-// changed secret,
+// A session that is doubted holds up no login once its secret was changed.
 func TestMendedSecretOfADoubtedSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -408,7 +381,7 @@ func TestMendedSecretOfADoubtedSession(t *testing.T) {
 	})
 }
 
-// the second try,
+// A session that is doubted holds up no second try of the login.
 func TestServerThatLostItsSessions(t *testing.T) {
 	for _, life := range []time.Duration{time.Hour, 24 * time.Hour, 30 * 24 * time.Hour} {
 		t.Run(life.String(), func(t *testing.T) {
@@ -419,15 +392,8 @@ func TestServerThatLostItsSessions(t *testing.T) {
 				w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
 				defer w.shutdown()
 				time.Sleep(time.Minute)
-				f.set(func(f *fakeSource) {
-					f.rt = "none"
-					f.fault = func(s Step) error {
-						if s == StepLogin {
-							return &Error{Kind: Rejected, Step: s, Detail: "401"}
-						}
-						return &Error{Kind: SessionOver, Step: s, Detail: "401"}
-					}
-				})
+				f.set(func(f *fakeSource) { f.rt = "none" })
+				failsBy(f, Rejected, SessionOver)
 				_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
 				time.Sleep(20 * time.Second)
 				heals(f)
@@ -440,7 +406,7 @@ func TestServerThatLostItsSessions(t *testing.T) {
 	}
 }
 
-// a manager,
+// A session that is doubted holds up no manager.
 func TestManagersRefreshOfADoubtedSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -449,15 +415,8 @@ func TestManagersRefreshOfADoubtedSession(t *testing.T) {
 		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
 		defer w.shutdown()
 		time.Sleep(time.Minute)
-		f.set(func(f *fakeSource) {
-			f.rt = "none"
-			f.fault = func(s Step) error {
-				if s == StepLogin {
-					return &Error{Kind: Rejected, Step: s, Detail: "401"}
-				}
-				return &Error{Kind: SessionOver, Step: s, Detail: "401"}
-			}
-		})
+		f.set(func(f *fakeSource) { f.rt = "none" })
+		failsBy(f, Rejected, SessionOver)
 		_ = w.token("c").Refresh(t.Context(), mgr)
 		time.Sleep(5*time.Minute + 10*time.Second)
 		heals(f)
@@ -471,7 +430,7 @@ func TestManagersRefreshOfADoubtedSession(t *testing.T) {
 	})
 }
 
-// or a neighbour whose login has worked.
+// A session that is doubted holds up no login once a neighbour's has worked.
 func TestDoubtedNeighbour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -482,15 +441,8 @@ func TestDoubtedNeighbour(t *testing.T) {
 		w.run(&Spec{Name: "c", Source: f, Renew: Renew{NoJitter: true}})
 		defer w.shutdown()
 		time.Sleep(time.Minute)
-		f.set(func(f *fakeSource) {
-			f.rt = "none"
-			f.fault = func(s Step) error {
-				if s == StepLogin {
-					return &Error{Kind: Rejected, Step: s, Detail: "401"}
-				}
-				return &Error{Kind: SessionOver, Step: s, Detail: "401"}
-			}
-		})
+		f.set(func(f *fakeSource) { f.rt = "none" })
+		failsBy(f, Rejected, SessionOver)
 		_, _ = w.token("c").Reject(1, Caller{ID: "uid 7"})
 		time.Sleep(20 * time.Second)
 		heals(f)
@@ -535,7 +487,7 @@ func TestPutBackAfterTheOtherFailed(t *testing.T) {
 	}
 }
 
-// Nor does a refresh that was under way when it changed.
+// A refresh that was under way at a reload is kept for a config that goes back.
 func TestRefreshDuringAReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -228,14 +228,7 @@ func TestMendedConfigIsTried(t *testing.T) {
 				w.run(&Spec{Name: "c", Source: f})
 				defer w.shutdown()
 				time.Sleep(time.Minute)
-				f.set(func(f *fakeSource) {
-					f.fault = func(s Step) error {
-						if s == StepRefresh {
-							return &Error{Kind: SessionOver, Step: s, Detail: "401"}
-						}
-						return &Error{Kind: kind, Step: s, Detail: "fault"}
-					}
-				})
+				failsBy(f, kind, SessionOver)
 				w.waitInvalid("c")
 				for range 24 { // an admin works on conf.d for a day
 					time.Sleep(40 * time.Minute)

@@ -216,7 +216,7 @@ func TestSpreadIsDrawnOnce(t *testing.T) {
 	})
 }
 
-// Nor does a clock that is ahead until it is set spend tries.
+// A clock that is ahead until it is set spends no tries.
 func TestClocksThatAreAheadAtBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -268,7 +268,7 @@ func TestWrongDateForAMoment(t *testing.T) {
 	})
 }
 
-// Nor do steps to and fro.
+// Steps to and fro move no session.
 func TestClockThatStepsToAndFro(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -326,7 +326,7 @@ func TestStepBeforeTheFirstLook(t *testing.T) {
 	})
 }
 
-// Also one while no agent ran.
+// A clock that was set while no agent ran is found out.
 func TestClockSetWhileDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -380,7 +380,7 @@ func TestClockThatStaysBehind(t *testing.T) {
 	})
 }
 
-// And on one that is ahead until it is set.
+// A hold ends in time on a clock that is ahead at each boot until it is set.
 func TestClockAheadAtEachBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -427,7 +427,7 @@ func TestStepBesideAnotherSource(t *testing.T) {
 	})
 }
 
-// Each resume is not a try.
+// A machine that naps does not try at each resume what cannot work.
 func TestNapsAndMisconfigured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
