@@ -1,12 +1,10 @@
 package agent
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -221,10 +219,6 @@ func (a *Agent) flush() {
 	}
 }
 
-// ClockChanged has the loop look at once: the wall clock was set, or the machine
-// woke up.
-func (a *Agent) ClockChanged() { a.poke() }
-
 // look turns every keeper that is due and returns how long to sleep.
 func (a *Agent) look(ctx context.Context) time.Duration {
 	now := a.now()
@@ -244,7 +238,7 @@ func (a *Agent) look(ctx context.Context) time.Duration {
 			a.work.Add(1)
 			go func() {
 				defer a.work.Done()
-				if err := a.ledger.rewrite(a.lasting, a.now, unsaved); err != nil {
+				if err := a.ledger.writeUnsaved(a.lasting, a.now, unsaved); err != nil {
 					a.stateFailed(err)
 				}
 			}()
@@ -274,94 +268,6 @@ func (a *Agent) again(k *keeper) {
 	}
 }
 
-// noticeJumps re-evaluates everything after a suspend or a step of the wall clock.
-// Deadlines stand on a clock that does not step; those alone move that were read off
-// the wall clock, since another boot's clock says nothing here.
-func (a *Agent) noticeJumps(now Instant) {
-	passed := now.Boot - a.last.Boot
-	step := now.Wall.Sub(a.last.Wall) - passed
-	a.last.Wall = a.last.Wall.Add(passed)
-	if step > stepNoticed || step < -stepNoticed {
-		a.last.Wall = now.Wall
-		a.log.Warn(MsgClockStepped, KeySkew, step.Round(time.Second))
-		for k := range a.roll.Load().all() {
-			k.rewrite(now)
-		}
-		a.shiftLogouts(step)
-	}
-	if passed > max(longestSleep, a.asked)+resumeGap {
-		a.log.Info(MsgResumed, "asleep", passed.Round(time.Second))
-		for k := range a.roll.Load().all() {
-			k.spread(now, passed)
-		}
-	}
-}
-
-// rewrite looks at a token anew after the wall clock was set: its clocks that were
-// read off that, what the ledger holds, and the times that readers see.
-func (k *keeper) rewrite(now Instant) {
-	k.mu.Lock()
-	valid := k.valid(now)
-	k.adjust(now)
-	for _, l := range []*lane{&k.login, &k.refresh} {
-		if p := l.problem; p != nil && !l.account && (p.Kind == Rejected || p.Kind == Locked || p.Kind == Throttled) {
-			l.notBefore = 0 // the ledger says anew how long it holds
-		}
-	}
-	if valid && !k.removed {
-		k.rec.revision++
-		k.saveSoon()
-		k.publish(now)
-	}
-	k.mu.Unlock()
-	k.a.push(k, 0)
-}
-
-// adjust moves the clocks of a record that were read off the wall clock to where they
-// would be had it then been as far ahead as it is now. It undoes that where the wall
-// clock goes back, and goes no further: a clock that was ahead made a token seem older
-// than it is, and no token is believed to live longer than was told. k.mu is held.
-func (k *keeper) adjust(now Instant) {
-	if k.rec.byWall == 0 {
-		return
-	}
-	behind := max(0, seconds(now.offset()-k.a.origin)-k.readAt)
-	if d := behind - k.adjusted; d != 0 {
-		k.rec.shift(time.Duration(d) * time.Second)
-		k.adjusted = behind
-	}
-}
-
-// seconds rounds d to whole ones, of which there are as many as fit.
-func seconds(d time.Duration) int32 {
-	return int32(max(math.MinInt32/2, min(d.Round(time.Second)/time.Second, math.MaxInt32/2)))
-}
-
-// spread draws when to start what fell due while the machine slept, over half
-// the lead, so that all machines of a site do not call at once when the lid
-// opens.
-func (k *keeper) spread(now Instant, asleep time.Duration) {
-	k.mu.Lock()
-	if k.refresh.since != 0 {
-		k.refresh.since = min(k.refresh.since+asleep, now.Boot) // then it has not failed
-	}
-	if p := k.login.problem; p != nil && p.Kind == Misconfigured && now.Boot-k.rec.tried >= misconfiguredWaits[3] {
-		// It may be elsewhere by now, away from what was wrong.
-		k.login.notBefore = min(k.login.notBefore, now.Boot+time.Duration(k.a.random()*float64(misconfiguredWaits[0]/2)))
-	}
-	v := k.view(now)
-	end := v.expires
-	if v.refreshable && v.idleEnd != 0 {
-		end = min(end, v.idleEnd)
-	}
-	// Who was put off beyond what is due waits no longer for being woken again.
-	if putOff := k.retryUntil != 0 && k.retryUntil >= v.expires-v.lead-v.jitter; k.valid(now) && !putOff {
-		k.retryUntil = now.Boot + time.Duration(k.a.random()*float64(max(min(v.lead, end-now.Boot), 0)/2))
-	}
-	k.mu.Unlock()
-	k.a.push(k, 0)
-}
-
 // secretWorked has everyone ask the ledger again who waits since a secret was refused:
 // it may be the one that has worked now.
 func (a *Agent) secretWorked() {
@@ -378,71 +284,6 @@ func (a *Agent) secretWorked() {
 			a.push(k, 0)
 		}
 	}
-}
-
-// push puts k in the queue for at, or brings it forward.
-func (a *Agent) push(k *keeper, at time.Duration) {
-	a.mu.Lock()
-	switch {
-	case k.slot < 0:
-		k.due = at
-		heap.Push(&a.queue, k)
-	case at < k.due:
-		k.due, a.queue[k.slot].at = at, at
-		heap.Fix(&a.queue, int(k.slot))
-	}
-	first := a.queue[0].k == k
-	a.mu.Unlock()
-	if first {
-		a.poke()
-	}
-}
-
-func (a *Agent) poke() {
-	select {
-	case a.wakeup <- struct{}{}:
-	default:
-	}
-}
-
-// pop takes the next keeper that is due.
-func (a *Agent) pop(now time.Duration) *keeper {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.queue) == 0 || a.queue[0].at > now {
-		return nil
-	}
-	return heap.Pop(&a.queue).(*keeper)
-}
-
-// dueQueue is a heap of keepers by the time they are to be looked at. The times stand
-// in it too: looked up at a hundred thousand keepers, each would be waited for.
-type dueQueue []dueKeeper
-
-type dueKeeper struct {
-	at time.Duration // k.due
-	k  *keeper
-}
-
-func (q dueQueue) Len() int           { return len(q) }
-func (q dueQueue) Less(i, j int) bool { return q[i].at < q[j].at }
-func (q dueQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].k.slot, q[j].k.slot = int32(i), int32(j)
-}
-func (q *dueQueue) Push(x any) {
-	k := x.(*keeper)
-	k.slot = int32(len(*q))
-	*q = append(*q, dueKeeper{k.due, k})
-}
-func (q *dueQueue) Pop() any {
-	old := *q
-	n := len(old) - 1
-	k := old[n].k
-	old[n] = dueKeeper{}
-	*q = old[:n]
-	k.slot = -1
-	return k
 }
 
 // errSlow is a store that did not answer in time: a disk that hangs is one that

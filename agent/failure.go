@@ -236,3 +236,24 @@ func (k *keeper) fail(l *lane, now Instant, e *Error) {
 	}
 	k.setProblem(l, p)
 }
+
+// gated is a step that was not sent because something holds it back.
+type gated struct {
+	until time.Duration
+	kind  Kind
+	why   string
+	hint  string
+	asked bool // only the callers' share of a budget is spent: the schedule's own would be sent
+}
+
+func (g *gated) Error() string { return string(g.kind) + ": " + g.why }
+
+func (v verdict) gate() *gated { return &gated{v.until, v.kind, v.why, v.hint, v.asked} }
+
+// heldBack is a login that failed, and what that holds back from now on.
+type heldBack struct {
+	error
+	gate *gated
+}
+
+func (h *heldBack) Unwrap() error { return h.error }

@@ -121,7 +121,7 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 		next = min(next, k.askAfter)
 	}
 	step, at := decide(k.view(now))
-	if !k.asked.wanted && !k.moved() {
+	if !k.isAsked(now) && !k.moved() {
 		at = max(at, k.retryUntil)
 	}
 	if at > now.Boot {
@@ -148,39 +148,6 @@ func (k *keeper) turn(now Instant) (next time.Duration) {
 	}
 	k.startRenewal(step, p)
 	return next
-}
-
-// rank is by whom a place that comes free is taken first: the nearest expiry. Who has
-// failed comes after those whose tokens lapse sooner than its lead passes, or tokens
-// that hang would keep a good one out for ever. k.mu is held.
-func (k *keeper) rank(now Instant) time.Duration {
-	if k.login.since != 0 || k.refresh.since != 0 {
-		return max(k.rec.expiry, now.Boot+k.lead())
-	}
-	return k.rec.expiry
-}
-
-// admitted is called by the limiter when k's request may be sent.
-func (k *keeper) admitted(p place) {
-	now := k.a.now()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.queued == notQueued || k.removed || k.renewing || k.leaving > 0 {
-		k.queued = notQueued // turn queues it again once it is free
-		k.a.release(&p)
-		k.a.push(k, 0)
-		return
-	}
-	step, _ := decide(k.view(now))
-	k.startRenewal(step, p)
-}
-
-// unqueue takes k out of its host's queue. k.mu is held.
-func (k *keeper) unqueue() {
-	if k.queued != notQueued {
-		k.a.limits.forget(k)
-		k.queued = notQueued
-	}
 }
 
 func (k *keeper) startRenewal(step Step, p place) {
@@ -374,8 +341,8 @@ func (k *keeper) countRequest(ctx context.Context, now Instant, t *Traits) {
 // timeout bounds one attempt: 30 s, but less while a valid token is at stake, so
 // that a server that hangs leaves room for another try. It grows from try to try,
 // since a slow server is to be waited for in the end, and one that is known to be slow
-// from the first on. What spends a refresh token
-// is never cut short: that would make the outcome unknown. k.mu is held.
+// from the first on. What spends a refresh token is never cut short: that would make
+// the outcome unknown. k.mu is held.
 func (k *keeper) timeout(now Instant, step Step, at *Attempt) time.Duration {
 	if at.Spends || !k.valid(now) {
 		return attemptTimeout
@@ -420,24 +387,3 @@ func (k *keeper) retryChanged(epoch uint32) {
 		}
 	}
 }
-
-// gated is a step that was not sent because something holds it back.
-type gated struct {
-	until time.Duration
-	kind  Kind
-	why   string
-	hint  string
-	asked bool // only the callers' share of a budget is spent: the schedule's own would be sent
-}
-
-func (g *gated) Error() string { return string(g.kind) + ": " + g.why }
-
-func (v verdict) gate() *gated { return &gated{v.until, v.kind, v.why, v.hint, v.asked} }
-
-// heldBack is a login that failed, and what that holds back from now on.
-type heldBack struct {
-	error
-	gate *gated
-}
-
-func (h *heldBack) Unwrap() error { return h.error }

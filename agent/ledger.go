@@ -120,8 +120,8 @@ func (l *ledger) sweep(now Instant) (unsaved []*account) {
 	return unsaved
 }
 
-// rewrite writes what sweep returned.
-func (l *ledger) rewrite(ctx context.Context, now func() Instant, unsaved []*account) error {
+// writeUnsaved writes what sweep returned.
+func (l *ledger) writeUnsaved(ctx context.Context, now func() Instant, unsaved []*account) error {
 	var failed error
 	for _, a := range unsaved {
 		if failed == nil { // else the next sweep tries again

@@ -24,17 +24,6 @@ type limiter struct {
 	hosts   map[string]*host
 }
 
-// place is one renewal's at a host: it counts among the requests under way until
-// it is released.
-type place struct {
-	h      *host         // nil: nothing limits it
-	booked time.Duration // its latest request in the window
-	asked  bool          // that is a caller's
-	spent  bool          // that was sent
-	logout bool          // it is a logout's
-	apart  bool          // and is none of those of renewals
-}
-
 type host struct {
 	lim      HostLimits
 	inFlight int
@@ -204,13 +193,6 @@ func (l *limiter) release(p *place) bool {
 	wanted := len(p.h.waiting[0])+len(p.h.waiting[1]) > 0 || p.h.delayed
 	p.h.delayed = false
 	return wanted
-}
-
-// release ends p; the loop hands it to the next.
-func (a *Agent) release(p *place) {
-	if a.limits.release(p) {
-		a.poke()
-	}
 }
 
 // forget takes k out of every queue.

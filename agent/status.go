@@ -90,7 +90,7 @@ func (t Token) Status() Status {
 		s.WaitingFor = tr.Hosts[0]
 		next = max(next, k.a.limits.opens(tr, now.Boot, k.queued == queuedAsked))
 	}
-	if !k.asked.wanted && !k.moved() {
+	if !k.isAsked(now) && !k.moved() {
 		next = max(next, k.retryUntil)
 	}
 	if next != forever {
