@@ -24,7 +24,7 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		kept := !k.removed && k.keepOf(step, src, g, now)
 		k.mu.Unlock()
 		if kept {
-			return k.save(ctx, longestPatience)
+			return k.saveOrLater(ctx, longestPatience)
 		}
 		return nil
 	}
@@ -38,7 +38,7 @@ func (k *keeper) accept(ctx context.Context, step Step, src Source, g *Grant) er
 		return err
 	}
 	ended := k.oldSession(step, src, &old, next, now)
-	k.rec = *next
+	k.rec, k.foreign = *next, false
 	for _, d := range k.sinks {
 		d.fresh = true
 	}
@@ -238,6 +238,10 @@ func (k *keeper) intend(ctx context.Context, at *Attempt) error {
 		return nil
 	}
 	k.mu.Lock()
+	if k.keepsOther() { // a start would not know whose token was spent
+		k.mu.Unlock()
+		return nil
+	}
 	must := !k.valid(k.a.now()) || k.rec.expiry-k.a.now().Boot < k.lead()/4
 	unsaved := k.unsaved
 	k.rec.spending = true
@@ -291,6 +295,19 @@ func (k *keeper) save(ctx context.Context, patience time.Duration, more ...Chang
 	return k.a.save(ctx, patience, append(more, Change{BucketTokens, k.name, value})...)
 }
 
+// saveOrLater makes the record durable now, or later where that fails.
+func (k *keeper) saveOrLater(ctx context.Context, patience time.Duration) error {
+	err := k.save(ctx, patience)
+	if err != nil {
+		k.a.stateFailed(err)
+		k.mu.Lock()
+		k.unsaved, k.saveAfter = true, k.a.now().Boot+saveRetry
+		k.mu.Unlock()
+		k.a.push(k, 0)
+	}
+	return err
+}
+
 // saveAgain retries a save that failed; the token is out already.
 func (k *keeper) saveAgain(ctx context.Context) {
 	k.mu.Lock()
@@ -308,7 +325,7 @@ func (k *keeper) saveAgain(ctx context.Context) {
 
 // saveSoon asks for a save that nothing waits for. k.mu is held.
 func (k *keeper) saveSoon() {
-	if !k.unsaved && !k.dirty {
+	if !k.unsaved && !k.dirty && !k.foreign {
 		k.dirty, k.saveAfter = true, 0
 	}
 }

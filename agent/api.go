@@ -257,6 +257,7 @@ func (t Token) Logout(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	k.rec = record{fingerprint: k.src.Traits().Fingerprint, generation: k.rec.generation, revision: k.rec.revision + 1, loggedOut: true}
+	k.foreign = false
 	k.current.Store(nil)
 	k.over, k.ended, k.asked.wanted = false, false, false
 	k.leaving--
@@ -269,13 +270,7 @@ func (t Token) Logout(ctx context.Context) error {
 	}
 	k.wake()
 	k.mu.Unlock()
-	if serr := k.save(context.WithoutCancel(ctx), longestPatience); serr != nil {
-		k.a.stateFailed(serr)
-		k.mu.Lock()
-		k.unsaved, k.saveAfter = true, k.a.now().Boot+saveRetry
-		k.mu.Unlock()
-		k.a.push(k, 0)
-	}
+	_ = k.saveOrLater(context.WithoutCancel(ctx), longestPatience)
 	return err
 }
 

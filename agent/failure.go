@@ -55,7 +55,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 			return ""
 		}
 		k.over = true
-		if k.moved() { // the record is of another source, to which the config may yet go back
+		if k.keepsOther() {
 			k.ended = true
 			return k.loginUnlessPerson(now, e.Detail)
 		}
@@ -73,7 +73,7 @@ func (k *keeper) after(step Step, err error) (next Step) {
 		if k.src.Traits().ReuseSafe && k.ambiguous == 1 {
 			return step
 		}
-		if !k.moved() {
+		if !k.keepsOther() {
 			k.rec.refreshToken, k.rec.dead = Secret{}, true
 			k.saveSoon()
 		}
@@ -223,7 +223,7 @@ func (k *keeper) fail(l *lane, now Instant, e *Error) {
 	if l.since == 0 {
 		l.since = now.Boot
 	}
-	if e.Step == StepLogin && !e.Unsent && (e.Kind == Misconfigured || e.Kind == NeedsHuman) && !k.foreign && !k.moved() {
+	if e.Step == StepLogin && !e.Unsent && (e.Kind == Misconfigured || e.Kind == NeedsHuman) && !k.keepsOther() {
 		k.rec.retried = k.rec.tried != 0 && now.Boot-k.rec.tried < 10*time.Minute
 		k.rec.tried, k.rec.forPerson = now.Boot, e.Kind == NeedsHuman
 		if !k.rec.has() {

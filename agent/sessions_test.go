@@ -516,26 +516,52 @@ func TestRefreshDuringAReload(t *testing.T) {
 // A start with another source leaves the state what it has, until that one brings a
 // token.
 func TestRestartWithAnotherSource(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		f := long(w, 24*time.Hour)
-		f.rotate, f.traits.Rotates = true, true
-		w.run(&Spec{Name: "c", Source: f})
-		time.Sleep(time.Minute)
-		w.shutdown()
-		g := long(w, 24*time.Hour)
-		g.traits.Fingerprint = "typo"
-		fails(g, Misconfigured)
-		w.run(&Spec{Name: "c", Source: g})
-		time.Sleep(time.Minute)
-		w.shutdown()
-		w.run(&Spec{Name: "c", Source: f})
-		defer w.shutdown()
-		time.Sleep(time.Second)
-		if l, _ := f.counts(); l > 1 {
-			t.Errorf("%d logins: the still valid token and its session are lost from the state", l)
-		}
-	})
+	for _, c := range []struct {
+		kind      Kind
+		selfStart bool
+	}{{Misconfigured, false}, {NeedsHuman, false}, {Ambiguous, true}, {SessionOver, true}, {Transient, true}} {
+		t.Run(string(c.kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				f := long(w, 24*time.Hour)
+				f.rotate, f.traits.Rotates = true, true
+				w.run(&Spec{Name: "c", Source: f})
+				time.Sleep(time.Minute)
+				w.shutdown()
+				g := long(w, 24*time.Hour)
+				g.traits.Fingerprint, g.traits.SelfStart, g.rotate = "typo", c.selfStart, c.selfStart
+				fails(g, c.kind)
+				src := Source(g)
+				if c.selfStart {
+					src = spends{selfStart{g}}
+				}
+				w.run(&Spec{Name: "c", Source: src})
+				time.Sleep(time.Minute)
+				w.shutdown()
+				if logins, refreshes := g.counts(); logins+refreshes == 0 {
+					t.Fatal("the other source sent nothing")
+				}
+				w.run(&Spec{Name: "c", Source: f})
+				defer w.shutdown()
+				time.Sleep(time.Second)
+				if l, _ := f.counts(); l > 1 {
+					t.Errorf("%d logins: the still valid token and its session are lost from the state", l)
+				}
+			})
+		})
+	}
+}
+
+// spends is a source of which each refresh spends the refresh token.
+type spends struct{ selfStart }
+
+func (s spends) Prepare(ctx context.Context, step Step, x Session) (*Attempt, error) {
+	x.RefreshToken = NewSecret("of the config")
+	at, err := s.selfStart.Prepare(ctx, step, x)
+	if at != nil {
+		at.Spends = step == StepRefresh
+	}
+	return at, err
 }
 
 // Another source that hands out the same token is taken for the one it is.

@@ -203,6 +203,10 @@ func (k *keeper) moved() bool {
 	return k.rec.has() && k.rec.fingerprint != k.src.Traits().Fingerprint
 }
 
+// keepsOther says that what the state keeps is of another source than the config names.
+// It stays, for a config that goes back, until this one brings a token. k.mu is held.
+func (k *keeper) keepsOther() bool { return k.foreign || k.moved() }
+
 // ask wishes for a renewal now. k.mu is held.
 func (k *keeper) ask(scheduled bool) {
 	k.asked = asked{wanted: true, scheduled: scheduled, seq: k.asked.seq + 1}
