@@ -75,6 +75,27 @@ func TestClockBehindAtBoot(t *testing.T) {
 	})
 }
 
+// A clock that is set back lets no token of before the boot live longer than was told.
+func TestClockSetBackProlongsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, 12*time.Hour)
+		w.run(&Spec{Name: "c", Source: f})
+		time.Sleep(time.Minute)
+		w.shutdown()
+		w.bootID = "boot-2"
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		told := w.token("c").Current().Expires
+		w.stepWall(-20 * time.Hour)
+		w.a.ClockChanged()
+		time.Sleep(time.Minute)
+		if is := w.token("c").Current().Expires; is > told {
+			t.Errorf("it is said to live %v longer", is-told)
+		}
+	})
+}
+
 // Only what fell due by itself is spread after a suspend.
 func TestResumeDelaysNoWish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

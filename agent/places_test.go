@@ -30,22 +30,16 @@ func TestQueuedTokenMovesToAnotherHost(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		_ = w.a.Apply([]*Spec{{Name: "hog", Source: hog}, {Name: "c", Source: moved}}, nil)
-		d, ok := until(15*time.Second, func() bool { return w.valid("c") })
-		t.Logf("c on its new, idle host: valid %v after %v", ok, d)
+		if d, ok := until(15*time.Second, func() bool { return w.valid("c") }); !ok {
+			t.Errorf("at its new, idle host it waits %v for the old one", d)
+		}
 		hog.set(func(f *fakeSource) { f.slow = 0 })
 		time.Sleep(time.Minute)
 		fresh := long(w, time.Hour)
 		fresh.traits.Limits, fresh.traits.Fingerprint = one, "fresh"
 		_ = w.a.Apply([]*Spec{{Name: "hog", Source: hog}, {Name: "c", Source: moved}, {Name: "fresh", Source: fresh}}, nil)
-		d, ok = until(24*time.Hour, func() bool { return w.valid("fresh") })
-		t.Logf("fresh token of the old host: valid %v after %v; hog valid %v; status %+v", ok, d, w.valid("hog"), w.token("fresh").Status())
-		w.a.limits.mu.Lock()
-		for n, h := range w.a.limits.hosts {
-			t.Logf("%s: inFlight %d", n, h.inFlight)
-		}
-		w.a.limits.mu.Unlock()
-		if !ok {
-			t.Error("the old host is blocked for ever")
+		if d, ok := until(24*time.Hour, func() bool { return w.valid("fresh") }); !ok {
+			t.Errorf("the old host is blocked for %v: %s", d, brief(w.token("fresh").Status(), w))
 		}
 	})
 }

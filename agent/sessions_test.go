@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -454,6 +455,43 @@ func TestDoubtedNeighbour(t *testing.T) {
 			t.Errorf("renewed (%v) only after %v", ok, d)
 		}
 	})
+}
+
+// Another source is never handed the session of the one before.
+func TestAnotherSourceGetsNoSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := long(w, time.Hour)
+		f.rotate, f.traits.Rotates = true, true
+		w.run(&Spec{Name: "c", Source: f})
+		defer w.shutdown()
+		synctest.Wait()
+		g := long(w, time.Hour)
+		g.traits.Fingerprint = "other"
+		fails(g, Transient)
+		var tries, handed atomic.Int32
+		_ = w.a.Apply([]*Spec{{Name: "c", Source: watched{g, func(s Session) {
+			tries.Add(1)
+			if !s.RefreshToken.IsZero() || !s.Token.IsZero() {
+				handed.Add(1)
+			}
+		}}}}, nil)
+		time.Sleep(time.Minute)
+		if tries.Load() == 0 || handed.Load() > 0 {
+			t.Errorf("of %d tries %d were handed what the other source had given", tries.Load(), handed.Load())
+		}
+	})
+}
+
+// watched shows the sessions that a source is handed.
+type watched struct {
+	*fakeSource
+	saw func(Session)
+}
+
+func (s watched) Prepare(ctx context.Context, step Step, x Session) (*Attempt, error) {
+	s.saw(x)
+	return s.fakeSource.Prepare(ctx, step, x)
 }
 
 // What another source answers costs nothing of the session that the config goes
